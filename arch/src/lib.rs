@@ -1,0 +1,2 @@
+//! What the host and the blobs share.
+#![no_std]

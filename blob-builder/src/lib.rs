@@ -1,0 +1,1 @@
+//! Builds and audits the blobs.

@@ -1,0 +1,2 @@
+//! Placeholder until the blob's code lands.
+#![no_std]
