@@ -1,5 +1,6 @@
 //! The part of the interpreter that both blobs share: reads an operation's arguments by their kinds and makes its
 //! system call. Special operations are the blobs' own.
+#![expect(unsafe_code, reason = "operations read memory by addresses in data")]
 
 use crate::abi::program::{ARGS, ArgKind, Op};
 

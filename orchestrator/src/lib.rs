@@ -1,1 +1,3 @@
 //! Checkpoint and restore for Linux.
+
+pub mod snapshot;

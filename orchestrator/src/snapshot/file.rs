@@ -1,0 +1,262 @@
+//! Descriptors and the open file descriptions behind them.
+
+use super::timer::Interval;
+
+/// Id of an open file description within an image set; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// One descriptor of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdEntry {
+    /// Descriptor number.
+    pub fd: i32,
+    /// Close on exec.
+    pub cloexec: bool,
+    /// What it refers to.
+    pub file: FileId,
+}
+
+/// An open file description.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenFile {
+    /// Its id.
+    pub id: FileId,
+    /// Flags of `open(2)` as `F_GETFL` tells them.
+    pub flags: u32,
+    /// Who gets SIGIO.
+    pub owner: Owner,
+    /// What it is.
+    pub kind: FileKind,
+}
+
+/// `F_SETOWN_EX`, `F_SETSIG` and the credentials they were set with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// User id of who set it.
+    pub uid: u32,
+    /// Effective user id of who set it.
+    pub euid: u32,
+    /// `F_GETSIG`.
+    pub signal: u32,
+    /// `F_OWNER_TID` 0, `F_OWNER_PID` 1, `F_OWNER_PGRP` 2; meaningless while `pid` is 0.
+    pub kind: u32,
+    /// The owner; 0 = none.
+    pub pid: i32,
+}
+
+/// Kinds of open file description.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileKind {
+    /// A regular file, a directory or an `O_PATH` descriptor, by path.
+    Regular(RegularFile),
+    /// A character device that has no state of its own (null, zero, full, random, urandom).
+    Device(DeviceFile),
+    /// One end of a pipe.
+    Pipe(PipeEnd),
+    /// eventfd.
+    EventFd(EventFd),
+    /// epoll.
+    Epoll(Epoll),
+    /// timerfd.
+    TimerFd(TimerFd),
+    /// signalfd.
+    SignalFd(SignalFd),
+    /// memfd.
+    Memfd(MemfdFile),
+    /// A terminal outside of the tree (`--shell-job`).
+    Terminal(Terminal),
+    /// One that the image names and this build does not restore; its name.
+    Unsupported(String),
+}
+
+/// A file found by its path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegularFile {
+    /// Absolute path.
+    pub path: Vec<u8>,
+    /// Offset.
+    pub pos: u64,
+    /// Mode with type bits; `None` = not recorded.
+    pub mode: Option<u32>,
+    /// Size at the dump; `None` = not checked at restore.
+    pub size: Option<u64>,
+    /// Build id of an ELF file, where it has one.
+    pub build_id: Vec<u8>,
+    /// Mount id in the image; -1 = none.
+    pub mnt_id: i32,
+}
+
+/// A device node found by its path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceFile {
+    /// The node, with path, mode and offset.
+    pub node: RegularFile,
+    /// Device number, `makedev` form; 0 = not recorded.
+    pub rdev: u64,
+}
+
+/// One end of a pipe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PipeEnd {
+    /// Which pipe.
+    pub pipe_id: u32,
+}
+
+/// Content of a pipe.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PipeBuffer {
+    /// Which pipe.
+    pub pipe_id: u32,
+    /// Capacity in bytes (`F_GETPIPE_SZ`); `None` = not recorded.
+    pub capacity: Option<u32>,
+    /// Bytes queued.
+    pub data: Vec<u8>,
+}
+
+/// eventfd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventFd {
+    /// Counter.
+    pub counter: u64,
+}
+
+/// epoll.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Epoll {
+    /// What it watches.
+    pub targets: Vec<EpollTarget>,
+}
+
+/// One watch of an epoll.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EpollTarget {
+    /// Descriptor number it was added with.
+    pub fd: i32,
+    /// Id of the open file description that it watches; 0 = that of `fd` (images of the peer do not say).
+    pub file: FileId,
+    /// `EPOLL*` events, with flags.
+    pub events: u32,
+    /// User data.
+    pub data: u64,
+    /// Device of the file, as fdinfo tells it.
+    pub dev: u32,
+    /// Inode of the file.
+    pub inode: u64,
+    /// Offset of the file.
+    pub pos: u64,
+}
+
+/// timerfd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimerFd {
+    /// Clock.
+    pub clock: i32,
+    /// Expirations not yet read.
+    pub ticks: u64,
+    /// Flags of `timerfd_settime`.
+    pub settime_flags: u32,
+    /// Period and time left (absolute timers too: the kernel tells what is left).
+    pub spec: Interval,
+}
+
+/// signalfd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignalFd {
+    /// Signals it reads.
+    pub mask: u64,
+}
+
+/// A memfd's open file description.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemfdFile {
+    /// Which inode of [`super::Snapshot::memfds`].
+    pub inode_id: u32,
+    /// Offset.
+    pub pos: u64,
+}
+
+/// A memfd's inode.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemfdInode {
+    /// Its id.
+    pub id: u32,
+    /// Name given to `memfd_create`, without the kernel's `/memfd:`.
+    pub name: Vec<u8>,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Content: id in [`super::Snapshot::shared`].
+    pub shmid: u64,
+    /// `F_GET_SEALS`.
+    pub seals: u32,
+    /// `MFD_HUGETLB` with its size flags; 0 = none.
+    pub hugetlb_flag: u32,
+    /// Mode with type bits.
+    pub mode: Option<u32>,
+}
+
+/// A terminal's open file description.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// Which terminal of [`super::Snapshot::terminals`].
+    pub info_id: u32,
+    /// The node, by path.
+    pub node: RegularFile,
+}
+
+/// A terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TerminalInfo {
+    /// Its id.
+    pub id: u32,
+    /// Type as the image numbers it (1 = PTY; see the schema).
+    pub kind: u32,
+    /// Index of the pty.
+    pub index: Option<u32>,
+    /// Session that it controls; 0 = none.
+    pub sid: i32,
+    /// Foreground group.
+    pub pgrp: i32,
+    /// Device number.
+    pub rdev: u32,
+    /// Device of the file system the node is on.
+    pub dev: u32,
+    /// Locked (`TIOCSPTLCK`).
+    pub locked: bool,
+    /// Exclusive (`TIOCEXCL`).
+    pub exclusive: bool,
+    /// Packet mode (`TIOCPKT`).
+    pub packet_mode: bool,
+    /// `termios`: input, output, control and local flags, line discipline, speeds, 19 control characters.
+    pub termios: Option<Termios>,
+    /// Window size: rows, columns, and pixels of both.
+    pub winsize: Option<[u16; 4]>,
+    /// Owner of the node.
+    pub uid: u32,
+    /// Group of the node.
+    pub gid: u32,
+}
+
+/// `struct termios2` without the padding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Termios {
+    /// Input, output, control, local flags.
+    pub flags: [u32; 4],
+    /// Line discipline.
+    pub line: u8,
+    /// Input and output speed.
+    pub speed: [u32; 2],
+    /// Control characters.
+    pub chars: Vec<u8>,
+}
+
+impl TimerFd {
+    /// Returns whether it is armed.
+    pub fn is_armed(&self) -> bool {
+        self.spec != Interval::default()
+    }
+}

@@ -1,0 +1,142 @@
+//! Memory: the address space, its areas, and where the bytes of its pages lie.
+
+use super::file::FileId;
+
+/// What `mm_struct` holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mm {
+    /// `start_code`, `end_code`.
+    pub code: [u64; 2],
+    /// `start_data`, `end_data`.
+    pub data: [u64; 2],
+    /// `start_stack`.
+    pub start_stack: u64,
+    /// `start_brk` and the current break.
+    pub brk: [u64; 2],
+    /// Arguments.
+    pub args: [u64; 2],
+    /// Environment.
+    pub env: [u64; 2],
+    /// Auxiliary vector, words as the kernel keeps them.
+    pub auxv: Vec<u64>,
+    /// Open file description of the executable.
+    pub exe: FileId,
+    /// `PR_GET_DUMPABLE`.
+    pub dumpable: Option<i32>,
+    /// `PR_GET_THP_DISABLE`.
+    pub thp_disabled: bool,
+    /// `modify_ldt` entries, 8 bytes each, from entry 0; empty = none.
+    pub ldt: Vec<u8>,
+    /// Areas by ascending address.
+    pub vmas: Vec<Vma>,
+    /// Pages whose bytes are stored, by ascending address.
+    pub pages: Vec<PageRun>,
+}
+
+/// One memory area.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vma {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// `PROT_*`.
+    pub prot: u32,
+    /// `MAP_*` flags that make it again (`MAP_SHARED`/`MAP_PRIVATE`, `MAP_ANONYMOUS`, `MAP_GROWSDOWN`, `MAP_NORESERVE`,
+    /// `MAP_HUGETLB` with size, `MAP_DROPPABLE`).
+    pub flags: u32,
+    /// What it maps.
+    pub kind: VmaKind,
+    /// Offset into what it maps, in bytes.
+    pub offset: u64,
+    /// `madvise` settings, bit n = advice n.
+    pub advice: u64,
+    /// Locked: `mlock`.
+    pub locked: bool,
+    /// Locked on fault: `mlock2(MLOCK_ONFAULT)`.
+    pub locked_on_fault: bool,
+    /// `mseal`ed.
+    pub sealed: bool,
+    /// NUMA policy of the area.
+    pub mempolicy: Option<super::thread::MemPolicy>,
+    /// Guard regions inside (`MADV_GUARD_INSTALL`): start and end addresses.
+    pub guards: Vec<[u64; 2]>,
+}
+
+/// What an area maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmaKind {
+    /// Private anonymous memory.
+    Anonymous,
+    /// The break's area.
+    Heap,
+    /// The stack of the first thread.
+    Stack,
+    /// A file, private: pages that were written are stored.
+    FilePrivate(FileId),
+    /// A file, shared: nothing is stored.
+    FileShared(FileId),
+    /// Shared anonymous memory number n of [`super::Snapshot::shared`].
+    SharedAnonymous(u64),
+    /// A memfd (its descriptor is an open file description), shared or private by `flags`.
+    Memfd(FileId),
+    /// The kernel's vDSO code.
+    Vdso,
+    /// The kernel's vvar data (and vvar_vclock).
+    Vvar,
+    /// The vsyscall page.
+    Vsyscall,
+}
+
+impl Vma {
+    /// Returns the length in bytes.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Returns whether it has no bytes (never, in a snapshot that was checked).
+    pub fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Returns whether its pages are the task's own, to be stored and filled.
+    pub fn is_private(&self) -> bool {
+        self.flags & libc::MAP_SHARED as u32 == 0
+    }
+}
+
+/// A run of neighbouring pages whose bytes lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRun {
+    /// Address of the first page.
+    pub start: u64,
+    /// Number of pages.
+    pub pages: u64,
+    /// Where the bytes are.
+    pub at: PageLocation,
+}
+
+/// Where the bytes of a run lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageLocation {
+    /// In the file `pages-ID.img` of this image set, from this offset on.
+    Here {
+        /// The ID.
+        pages_id: u32,
+        /// Offset in bytes.
+        offset: u64,
+    },
+    /// In the parent image set.
+    Parent,
+}
+
+/// Shared memory that no file system keeps: a shared anonymous mapping, or a memfd's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Its id in the image set (`shmid`).
+    pub id: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Pages stored, addresses counted from its start.
+    pub pages: Vec<PageRun>,
+}

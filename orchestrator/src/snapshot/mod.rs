@@ -1,0 +1,75 @@
+//! The model in the middle: a typed picture of a process tree.
+//!
+//! Dump makes a [`Snapshot`] from the kernel and `image` encodes it; restore decodes one and `plan` makes programs from
+//! it. Plain data: it knows nothing of ptrace, of protobuf, or of how it came to be. All byte strings that come from the
+//! kernel or from a file system are `Vec<u8>`: paths need not be UTF-8.
+
+pub mod file;
+pub mod memory;
+pub mod signal;
+pub mod task;
+pub mod thread;
+pub mod timer;
+
+pub use file::{
+    DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, MemfdFile, MemfdInode,
+    OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal, TerminalInfo, TimerFd,
+};
+pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
+pub use signal::{QueuedSignal, SigAction};
+pub use task::{Creds, Fs, Limit, Task, TaskIds, TaskState};
+pub use thread::{
+    Arch, MemPolicy, RobustList, Rseq, Sched, SeccompMode, SigAltStack, SyscallDispatch, Thread,
+};
+pub use timer::{Interval, IntervalTimers, Notify, PosixTimer};
+
+/// Size of a page in the images and in memory, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// A process tree at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// When and where it was taken.
+    pub origin: Origin,
+    /// The tasks, every parent before its children; the first is the root.
+    pub tasks: Vec<Task>,
+    /// Open file descriptions, each once however many descriptors refer to it.
+    pub files: Vec<OpenFile>,
+    /// What the pipes of [`FileKind::Pipe`] hold.
+    pub pipes: Vec<PipeBuffer>,
+    /// The inodes behind memfd descriptors and mappings.
+    pub memfds: Vec<MemfdInode>,
+    /// Terminals that descriptors refer to.
+    pub terminals: Vec<TerminalInfo>,
+    /// Shared memory with its pages: anonymous shared mappings and memfd contents.
+    pub shared: Vec<SharedMemory>,
+}
+
+/// When and where a snapshot was taken.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Origin {
+    /// `CLOCK_MONOTONIC` as the tree saw it, in nanoseconds; `None` where the images do not say.
+    pub monotonic_ns: Option<i64>,
+    /// `CLOCK_BOOTTIME` as the tree saw it, in nanoseconds.
+    pub boottime_ns: Option<i64>,
+    /// `CLOCK_REALTIME` at the dump, in nanoseconds; `None` where the images do not say.
+    pub wall_clock_ns: Option<u64>,
+    /// Time since boot at the dump, in microseconds (CRIU's `dump_uptime`).
+    pub uptime_us: Option<u64>,
+    /// Identity of this dump, as text.
+    pub run_id: Option<String>,
+    /// Namespaces of the root task, as ids within the image set.
+    pub root_ids: TaskIds,
+}
+
+impl Snapshot {
+    /// Returns the open file description with this id.
+    pub fn file(&self, id: FileId) -> Option<&OpenFile> {
+        self.files.iter().find(|file| file.id == id)
+    }
+
+    /// Returns the root task; a snapshot that was read or collected has one.
+    pub fn root(&self) -> Option<&Task> {
+        self.tasks.first()
+    }
+}
