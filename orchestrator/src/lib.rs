@@ -1,3 +1,4 @@
 //! Checkpoint and restore for Linux.
 
+pub mod objects;
 pub mod snapshot;

@@ -1,0 +1,1 @@
+//! From the kernel to the fact.

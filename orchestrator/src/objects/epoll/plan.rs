@@ -1,0 +1,1 @@
+//! From the fact to operations. Pure.

@@ -1,0 +1,5 @@
+//! eventfd.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

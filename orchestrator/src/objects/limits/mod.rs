@@ -1,0 +1,5 @@
+//! Resource limits.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

@@ -1,0 +1,5 @@
+//! memfd: the inode, its content and the descriptors on it.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

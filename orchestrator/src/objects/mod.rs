@@ -1,0 +1,18 @@
+//! One room for each kind of kernel object: `collect` (kernel to fact), `image` (fact to record and back), `plan` (fact to
+//! operations, pure). The facts themselves are in `snapshot`. One kind never calls another.
+
+pub mod attributes;
+pub mod creds;
+pub mod device;
+pub mod epoll;
+pub mod eventfd;
+pub mod limits;
+pub mod memfd;
+pub mod pipe;
+pub mod regular;
+pub mod sched;
+pub mod signalfd;
+pub mod signals;
+pub mod timerfd;
+pub mod timers;
+pub mod tty;

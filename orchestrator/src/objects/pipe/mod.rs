@@ -1,0 +1,5 @@
+//! Pipes and what they hold.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

@@ -1,0 +1,5 @@
+//! signalfd.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

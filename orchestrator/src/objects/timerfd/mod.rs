@@ -1,0 +1,5 @@
+//! timerfd.
+
+pub mod collect;
+pub mod image;
+pub mod plan;

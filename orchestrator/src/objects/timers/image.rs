@@ -1,0 +1,1 @@
+//! Between the fact and its record.

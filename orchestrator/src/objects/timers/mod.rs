@@ -1,0 +1,5 @@
+//! Interval timers and POSIX timers.
+
+pub mod collect;
+pub mod image;
+pub mod plan;
