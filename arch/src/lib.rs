@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod machine;
+pub mod rt;
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/mod.rs"]
