@@ -1,0 +1,84 @@
+//! Why an image set could not be written or read: the file, the record, what is wrong, and what to do about it.
+
+use std::path::PathBuf;
+
+/// Result of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an image set could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The images folder cannot be opened.
+    #[error("cannot open the images folder {}; name an existing folder with --images-dir", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path names something that is no folder.
+    #[error("{} is no folder; name an existing folder with --images-dir", .path.display())]
+    NotAFolder {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The folder holds no finished image set.
+    #[error("no inventory.img in {}: no finished dump was written there; name the folder of one with --images-dir", .path.display())]
+    NoInventory {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The image set's version is not one this build reads.
+    #[error(
+        "inventory.img: image version {version} is not known (this build reads version 2, that is 1.1); restore with the program that wrote it"
+    )]
+    Version {
+        /// What the inventory says.
+        version: u32,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {verb} {file}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The file, relative to the images folder.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is missing.
+    #[error("{file} is missing from the image set; copy the whole folder again, or dump again")]
+    Missing {
+        /// The file, relative to the images folder.
+        file: String,
+    },
+    /// A file's magic, framing or encoding is broken.
+    #[error("{file}: the file is truncated or damaged; copy it again, or dump again")]
+    Damaged {
+        /// The file, relative to the images folder.
+        file: String,
+        /// What the decoder says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record says something that cannot be true.
+    #[error("{file}: {record}: {what}; the image set is damaged: copy it again, or dump again")]
+    Invalid {
+        /// The file, relative to the images folder.
+        file: String,
+        /// Which record.
+        record: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The snapshot holds something that the format cannot express.
+    #[error("cannot write {file}: {what}")]
+    Unwritable {
+        /// The file, relative to the images folder.
+        file: String,
+        /// What cannot be expressed.
+        what: String,
+    },
+}
