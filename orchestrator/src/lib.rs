@@ -1,5 +1,6 @@
 //! Checkpoint and restore for Linux.
 
+pub mod blobs;
 pub mod image;
 pub mod objects;
 pub mod snapshot;
