@@ -1,2 +1,16 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask TASK`.
+
+use anyhow::{Result, bail};
+
+mod blobs;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = args.split_first() else {
+        bail!("usage: cargo xtask blobs")
+    };
+    match task.as_str() {
+        "blobs" => blobs::run(rest),
+        _ => bail!("no task {task}"),
+    }
+}
