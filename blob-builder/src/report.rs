@@ -2,7 +2,6 @@
 
 use crate::Blob;
 use crate::audit::code::Code;
-use crate::image::Image;
 use std::fmt;
 
 /// What the audit saw.
@@ -12,6 +11,8 @@ pub struct Report {
     pub sections: Vec<Section>,
     /// The instructions.
     pub code: Code,
+    /// How many references to the linker's offset table were made direct.
+    pub relaxed: usize,
     /// Where the gate's system-call instruction is.
     pub gate: u64,
 }
@@ -25,55 +26,40 @@ pub struct Section {
     pub address: u64,
     /// Its size in bytes.
     pub size: u64,
-    /// Its permissions, as in `/proc/PID/maps`.
+    /// The permissions of its part of the image, as in `/proc/PID/maps`.
     pub permissions: &'static str,
 }
 
 impl fmt::Display for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Image {
-            bytes,
-            mem_size,
-            text_len,
-            exports,
-            ..
-        } = &self.image;
-        let budget = self.spec.budget;
         writeln!(f, "{}", self.spec.name)?;
-        for Section {
-            name,
-            address,
-            size,
-            permissions,
-        } in &self.report.sections
-        {
+        for section in &self.report.sections {
+            let (at, size) = (section.address, section.size);
+            let (permissions, name) = (section.permissions, &section.name);
             writeln!(
                 f,
-                "  section    {address:#08x} {size:>6}  {permissions}  {name}"
+                "  section     {at:#08x} {size:>6}  {permissions}  {name}"
             )?;
         }
-        for export in exports {
-            writeln!(
-                f,
-                "  export     {:#08x}  __export_{}",
-                export.offset, export.name
-            )?;
+        for export in &self.image.exports {
+            let (at, name) = (export.offset, &export.name);
+            writeln!(f, "  export      {at:#08x}  __export_{name}")?;
         }
-        let Code { instructions, .. } = self.report.code;
+        let (at, code) = (self.report.gate, &self.report.code);
+        writeln!(f, "  syscall     {at:#08x}  in the gate, nowhere else")?;
+        writeln!(f, "  checked     {} instructions", code.instructions)?;
+        let relaxed = self.report.relaxed;
         writeln!(
             f,
-            "  gate       {:#08x}  the only system call among {instructions} instructions",
-            self.report.gate
+            "  relocations none left; {relaxed} references made direct"
         )?;
+        let (text, all) = (self.image.text_len, self.image.mem_size);
+        let budget = self.spec.budget;
         writeln!(
             f,
-            "  mapped     r-x {text_len}, rw- {}, of a budget of {budget}",
-            mem_size - text_len
+            "  mapped      r-x {text}, rw- {}; {all} of {budget} allowed",
+            all - text
         )?;
-        writeln!(f, "  image      {} bytes", bytes.len())?;
-        write!(
-            f,
-            "  none of    relocations, undefined symbols, writable code, thread-local storage"
-        )
+        write!(f, "  image       {} bytes", self.image.bytes.len())
     }
 }

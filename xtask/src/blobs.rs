@@ -20,7 +20,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let blobs = build(workspace, &out.join("build"))?;
     emit::write(&blobs, &out)?;
     for blob in &blobs {
-        println!("{blob}\n  sha256     {}\n", sha256(&blob.image.bytes));
+        println!("{blob}\n  sha256      {}\n", sha256(&blob.image.bytes));
     }
     println!("written to {}", out.display());
     if check {

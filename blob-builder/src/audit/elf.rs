@@ -97,13 +97,15 @@ fn check_dynamic_entry(entry: &Dyn) -> Result<(), Refusal> {
         | dynamic::DT_STRTAB
         | dynamic::DT_STRSZ
         | dynamic::DT_GNU_HASH => return Ok(()),
+        // The table is looked at by `relax`, which refuses what it cannot mend.
+        dynamic::DT_RELA | dynamic::DT_RELASZ | dynamic::DT_RELAENT | dynamic::DT_RELACOUNT => {
+            return Ok(());
+        }
         dynamic::DT_FLAGS_1 if entry.d_val == dynamic::DF_1_PIE => return Ok(()),
         dynamic::DT_NEEDED => "needs a library",
         dynamic::DT_TEXTREL => "wants its code relocated",
         dynamic::DT_FLAGS if entry.d_val & dynamic::DF_TEXTREL != 0 => "wants its code relocated",
-        dynamic::DT_RELA | dynamic::DT_REL | dynamic::DT_JMPREL | DT_RELR => {
-            "wants to be relocated"
-        }
+        dynamic::DT_REL | dynamic::DT_JMPREL | DT_RELR => "wants to be relocated",
         dynamic::DT_INIT | dynamic::DT_INIT_ARRAY | dynamic::DT_PREINIT_ARRAY => "has initialisers",
         dynamic::DT_FINI | dynamic::DT_FINI_ARRAY => "has finalisers",
         _ => "asks something of a loader, which it will not have",
@@ -139,23 +141,6 @@ pub fn check_sections(elf: &Elf<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Section { name, why });
     }
     Ok(())
-}
-
-/// Checks that no relocation is left: a blob is mapped anywhere and nobody relocates it.
-pub fn check_relocations(elf: &Elf<'_>) -> Result<(), Refusal> {
-    let of_sections = elf
-        .shdr_relocs
-        .iter()
-        .flat_map(|(_, relocations)| relocations.iter());
-    let of_dynamic = [&elf.dynrelas, &elf.dynrels, &elf.pltrelocs]
-        .into_iter()
-        .flat_map(|table| table.iter());
-    match of_sections.chain(of_dynamic).next() {
-        Some(relocation) => Err(Refusal::Relocation {
-            at: relocation.r_offset,
-        }),
-        None => Ok(()),
-    }
 }
 
 /// Checks that each symbol is defined. The first of each table is empty by definition.
@@ -211,8 +196,8 @@ pub fn code_range(elf: &Elf<'_>) -> Result<Range<u64>, Refusal> {
     }
 }
 
-/// Returns the sections that are mapped, for the report.
-pub fn mapped_sections(elf: &Elf<'_>) -> Vec<Section> {
+/// Returns the sections that are mapped, for the report, with the permissions that their part of the image gives them.
+pub fn mapped_sections(elf: &Elf<'_>, text_len: u64) -> Vec<Section> {
     elf.section_headers
         .iter()
         .filter(|header| header.sh_flags as u32 & SHF_ALLOC != 0)
@@ -224,10 +209,10 @@ pub fn mapped_sections(elf: &Elf<'_>) -> Vec<Section> {
                 .to_owned(),
             address: header.sh_addr,
             size: header.sh_size,
-            permissions: match header.sh_flags as u32 & (SHF_WRITE | SHF_EXECINSTR) {
-                SHF_EXECINSTR => "r-x",
-                SHF_WRITE => "rw-",
-                _ => "r--",
+            permissions: if header.sh_addr < text_len {
+                "r-x"
+            } else {
+                "rw-"
             },
         })
         .collect()
@@ -335,7 +320,7 @@ mod tests {
             (dynamic::DT_TEXTREL, 0),
             (dynamic::DT_FLAGS, dynamic::DF_TEXTREL),
             (dynamic::DT_FLAGS_1, dynamic::DF_1_NOW),
-            (dynamic::DT_RELA, 0x100),
+            (dynamic::DT_REL, 0x100),
             (DT_RELR, 0x100),
             (dynamic::DT_INIT_ARRAY, 0x100),
             (dynamic::DT_FINI, 0x100),

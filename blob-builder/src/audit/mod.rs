@@ -1,13 +1,15 @@
 //! The audit: what a blob must not contain, looked for in what the linker made. [`elf`] reads the file's tables, [`code`]
-//! every instruction. Nothing here trusts the flags it was built with.
+//! every instruction; [`relax`] is the one thing that is mended. Nothing here trusts the flags it was built with.
 
 pub mod code;
 pub mod elf;
+mod relax;
 
 use crate::image::{self, Image};
 use crate::report::Report;
 use crate::{Spec, Tiles};
 use goblin::elf::Elf;
+use std::ops::Range;
 
 /// Name of the function with the one system-call instruction.
 const GATE: &str = "__syscall_gate";
@@ -97,7 +99,6 @@ pub fn audit(spec: &Spec, file: &[u8]) -> Result<(Image, Report), Refusal> {
     elf::check_segments(&elf.program_headers)?;
     elf::check_dynamic(&elf)?;
     elf::check_sections(&elf)?;
-    elf::check_relocations(&elf)?;
     elf::check_symbols(&elf)?;
     if elf::symbol(&elf, ENTRY)?.start != elf.entry {
         return Err(Refusal::Symbol {
@@ -105,24 +106,26 @@ pub fn audit(spec: &Spec, file: &[u8]) -> Result<(Image, Report), Refusal> {
             why: "is not the entry point",
         });
     }
-    let image = image::flatten(&elf, file)?;
+    let mut image = image::flatten(&elf, file)?;
     check_budget(spec.budget, image.mem_size)?;
-    let code = audit_code(&elf, &image, spec.tiles)?;
+    let code = elf::code_range(&elf)?;
+    let relaxed = relax::relax(&elf, &mut image.bytes, &code)?;
+    let code = audit_code(code, &image, spec.tiles)?;
     let gate = code::gate(&code.syscalls, elf::symbol(&elf, GATE)?)?;
-    let sections = elf::mapped_sections(&elf);
+    let sections = elf::mapped_sections(&elf, image.text_len as u64);
     Ok((
         image,
         Report {
             sections,
             code,
+            relaxed,
             gate,
         },
     ))
 }
 
 /// Reads the instructions: there is one section of them, as the linker scripts gather all of it.
-fn audit_code(elf: &Elf<'_>, image: &Image, tiles: Tiles) -> Result<code::Code, Refusal> {
-    let range = elf::code_range(elf)?;
+fn audit_code(range: Range<u64>, image: &Image, tiles: Tiles) -> Result<code::Code, Refusal> {
     let bytes = image
         .bytes
         .get(range.start as usize..range.end as usize)
