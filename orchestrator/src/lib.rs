@@ -3,4 +3,6 @@
 pub mod blobs;
 pub mod image;
 pub mod objects;
+pub mod procfs;
 pub mod snapshot;
+pub mod sys;
