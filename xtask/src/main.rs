@@ -3,14 +3,16 @@
 use anyhow::{Result, bail};
 
 mod blobs;
+mod proto;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let Some((task, rest)) = args.split_first() else {
-        bail!("usage: cargo xtask blobs")
+        bail!("usage: cargo xtask blobs | proto")
     };
     match task.as_str() {
         "blobs" => blobs::run(rest),
+        "proto" => proto::run(rest),
         _ => bail!("no task {task}"),
     }
 }

@@ -3,3 +3,4 @@
 pub mod gate;
 pub mod regs;
 pub mod rt;
+pub mod xstate;

@@ -61,7 +61,7 @@ pub enum Error {
         file: String,
         /// What the decoder says.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: proto::frame::Error,
     },
     /// A record says something that cannot be true.
     #[error("{file}: {record}: {what}; the image set is damaged: copy it again, or dump again")]
@@ -82,3 +82,45 @@ pub enum Error {
         what: String,
     },
 }
+
+/// Result of a conversion that does not know which file and record it works for.
+pub(crate) type Checked<T> = std::result::Result<T, Wrong>;
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong(String);
+
+impl Wrong {
+    /// Returns a fault with these words.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// Adds where it was found.
+    pub(crate) fn at(self, file: &str, record: impl Into<String>) -> Error {
+        Error::Invalid {
+            file: file.into(),
+            record: record.into(),
+            what: self.0,
+        }
+    }
+
+    /// Says what of the record it is about.
+    pub(crate) fn of(self, part: &str) -> Self {
+        Self(format!("{part}: {}", self.0))
+    }
+
+    /// Adds the file that cannot be written because of it.
+    pub(crate) fn unwritable(self, file: &str) -> Error {
+        Error::Unwritable {
+            file: file.into(),
+            what: self.0,
+        }
+    }
+}
+
+/// Returns a fault made of a format string, as an `Err`.
+macro_rules! wrong {
+    ($($words:tt)*) => { Err($crate::image::error::Wrong::new(format!($($words)*))) };
+}
+pub(crate) use wrong;

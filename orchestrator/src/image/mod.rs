@@ -4,12 +4,25 @@
 //! what is read is untrusted, so every length, count, address, path, flag and reference is checked before a
 //! [`crate::snapshot::Snapshot`] is given out.
 
+mod check;
+mod codec;
+mod compat;
 mod dir;
 pub mod error;
+mod files;
+pub(crate) mod limits;
+mod machine;
+mod memory;
+mod pages;
 pub mod read;
 pub mod refuse;
 pub mod stats;
+mod task;
+mod thread;
+mod tree;
+mod vma;
 pub mod write;
+mod xstate;
 
 pub use error::{Error, Result};
 pub use read::{ImageSet, read};

@@ -1,13 +1,21 @@
 //! Reading an image set: files to a checked [`Snapshot`], with the page files held open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
-use super::dir::Dir;
-use super::error::{Error, Result};
+use proto::{kinds, pb};
+
+use super::codec::{Decoder, read_all, read_one, read_optional};
+use super::dir::{Dir, failed};
+use super::error::{Error, Result, Wrong, wrong};
+use super::limits::{SECOND_NS, pid};
+use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
-use crate::snapshot::Snapshot;
+use super::write::{IMG_VERSION, INVENTORY};
+use super::{check, compat, files, task};
+use crate::objects::{memfd, pipe, tty};
+use crate::snapshot::{FdEntry, FileId, FileKind, Origin, PipeBuffer, SharedMemory, Snapshot};
 
 /// An image set that was read and checked.
 #[derive(Debug)]
@@ -32,12 +40,281 @@ impl ImageSet {
 /// Reads and checks the image set in the folder at `dir`.
 pub fn read(dir: &Path) -> Result<ImageSet> {
     let folder = Dir::open(dir)?;
-    if folder.open_file("inventory.img")?.is_none() {
+    let Some(inventory) =
+        read_optional::<pb::InventoryEntry>(&folder, INVENTORY, kinds::INVENTORY)?
+    else {
         return Err(Error::NoInventory { path: dir.into() });
+    };
+    if inventory.img_version != IMG_VERSION {
+        return Err(Error::Version {
+            version: inventory.img_version,
+        });
     }
-    Ok(ImageSet {
+    let mut reader = Reader {
+        dir: folder,
         snapshot: Snapshot::default(),
         pages: BTreeMap::new(),
         beyond: Vec::new(),
+        nodes: BTreeSet::new(),
+        has_fdinfo_per_id: inventory.fdinfo_per_id.unwrap_or(false),
+    };
+    reader.read_origin(&inventory)?;
+    reader.read_files()?;
+    reader.read_tree()?;
+    reader.read_clocks()?;
+    check::resolve(&mut reader.snapshot, &reader.nodes)?;
+    reader.read_shared()?;
+    check::shared(&mut reader.snapshot)?;
+    reader.read_locks()?;
+    Ok(ImageSet {
+        snapshot: reader.snapshot,
+        pages: reader.pages,
+        beyond: reader.beyond,
     })
+}
+
+/// An image set being read.
+pub(super) struct Reader {
+    pub(super) dir: Dir,
+    pub(super) snapshot: Snapshot,
+    pages: BTreeMap<u32, File>,
+    pub(super) beyond: Vec<Refusal>,
+    /// Files that are there to say where the node of another is.
+    nodes: BTreeSet<u32>,
+    pub(super) has_fdinfo_per_id: bool,
+}
+
+impl Reader {
+    fn read_origin(&mut self, inventory: &pb::InventoryEntry) -> Result<()> {
+        let run_id = inventory.dump_criu_run_id.as_ref();
+        self.snapshot.origin = Origin {
+            wall_clock_ns: inventory.ext.as_ref().and_then(|ext| ext.wall_clock_ns),
+            uptime_us: inventory.dump_uptime,
+            run_id: run_id.map(|id| String::from_utf8_lossy(id).into_owned()),
+            root_ids: inventory
+                .root_ids
+                .as_ref()
+                .map(task::ids_from_record)
+                .unwrap_or_default(),
+            ..Origin::default()
+        };
+        Ok(())
+    }
+
+    fn read_clocks(&mut self) -> Result<()> {
+        let Some(clocks) =
+            read_optional::<pb::TimensEntry>(&self.dir, "timens-0.img", kinds::TIMENS)?
+        else {
+            return Ok(());
+        };
+        let at = |wrong: Wrong| wrong.at("timens-0.img", "clocks");
+        self.snapshot.origin.monotonic_ns = Some(clock(&clocks.monotonic).map_err(at)?);
+        self.snapshot.origin.boottime_ns = Some(clock(&clocks.boottime).map_err(at)?);
+        Ok(())
+    }
+
+    fn read_files(&mut self) -> Result<()> {
+        let records = match read_all::<pb::FileEntry>(&self.dir, "files.img", kinds::FILES)? {
+            Some(mut records) => {
+                compat::watches(&self.dir, &mut records)?;
+                records
+            }
+            None => compat::files(&self.dir)?,
+        };
+        let nodes: BTreeMap<u32, &pb::RegFileEntry> = records
+            .iter()
+            .filter_map(|record| Some((record.id, record.reg.as_ref()?)))
+            .collect();
+        let mut ids = BTreeSet::new();
+        for record in &records {
+            let file = files::from_record(record, |id| nodes.get(&id).copied());
+            let twice = if ids.insert(record.id) {
+                Ok(())
+            } else {
+                wrong!("its id is there twice")
+            };
+            let file = twice.and(file);
+            let file =
+                file.map_err(|wrong| wrong.at("files.img", format!("file {}", record.id)))?;
+            let node = record.tty.as_ref().and_then(|tty| tty.regf_id);
+            self.nodes
+                .extend(node.or(record.fifo.as_ref().and_then(|fifo| fifo.regf_id)));
+            self.snapshot.files.push(file);
+        }
+        self.snapshot.files.sort_by_key(|file| file.id);
+        self.read_remaps()?;
+        self.read_pipes()?;
+        self.read_memfds()?;
+        self.read_terminals()
+    }
+
+    /// Files whose path is not that of their content any more.
+    fn read_remaps(&mut self) -> Result<()> {
+        let remaps =
+            read_all::<pb::RemapFilePathEntry>(&self.dir, "remap-fpath.img", kinds::REMAP_FPATH)?;
+        for remap in remaps.unwrap_or_default() {
+            let index = self
+                .snapshot
+                .files
+                .binary_search_by_key(&remap.orig_id, |file| file.id.0);
+            let Ok(index) = index else {
+                continue;
+            };
+            let file = &mut self.snapshot.files[index];
+            if let FileKind::Regular(fact) = &file.kind {
+                let path = String::from_utf8_lossy(&fact.path);
+                file.kind = FileKind::Unsupported(format!("deleted file {path}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_pipes(&mut self) -> Result<()> {
+        let name = "pipes-data.img";
+        let mut ids: BTreeSet<u32> = BTreeSet::new();
+        for file in &self.snapshot.files {
+            if let FileKind::Pipe(end) = &file.kind {
+                ids.insert(end.pipe_id);
+            }
+        }
+        if let Some(mut data) = Decoder::open(&self.dir, name, kinds::PIPES_DATA)? {
+            while let Some(record) = data.record::<pb::PipeDataEntry>()? {
+                let bytes = data.bytes(u64::from(record.bytes))?;
+                let known = match ids.remove(&record.pipe_id) {
+                    true => pipe::image::buffer_from_record(&record, bytes),
+                    false => wrong!("no descriptor is an end of it, or it is there twice"),
+                };
+                let buffer =
+                    known.map_err(|wrong| wrong.at(name, format!("pipe {}", record.pipe_id)))?;
+                self.snapshot.pipes.push(buffer);
+            }
+        }
+        let empty = ids.into_iter().map(|pipe_id| PipeBuffer {
+            pipe_id,
+            ..PipeBuffer::default()
+        });
+        self.snapshot.pipes.extend(empty);
+        Ok(())
+    }
+
+    fn read_memfds(&mut self) -> Result<()> {
+        let name = "memfd.img";
+        let records = read_all::<pb::MemfdInodeEntry>(&self.dir, name, kinds::MEMFD)?;
+        for record in records.unwrap_or_default() {
+            let inode = memfd::image::inode_from_record(&record);
+            let inode =
+                inode.map_err(|wrong| wrong.at(name, format!("inode {}", record.inode_id)))?;
+            self.snapshot.memfds.push(inode);
+        }
+        Ok(())
+    }
+
+    fn read_terminals(&mut self) -> Result<()> {
+        let name = "tty-info.img";
+        let records = read_all::<pb::TtyInfoEntry>(&self.dir, name, kinds::TTY_INFO)?;
+        for record in records.unwrap_or_default() {
+            let info = tty::image::info_from_record(&record);
+            let info = info.map_err(|wrong| wrong.at(name, format!("terminal {}", record.id)))?;
+            self.snapshot.terminals.push(info);
+        }
+        Ok(())
+    }
+
+    /// Reads the pages of shared memory that areas or memfds name.
+    fn read_shared(&mut self) -> Result<()> {
+        for (id, size) in check::shared_sizes(&self.snapshot) {
+            let map = self.read_pagemap(&format!("pagemap-shmem-{id}.img"))?;
+            let pages = map.map(|map| map.runs).unwrap_or_default();
+            self.snapshot.shared.push(SharedMemory { id, size, pages });
+        }
+        Ok(())
+    }
+
+    /// Reads a pagemap and opens the file that holds its pages.
+    pub(super) fn read_pagemap(&mut self, name: &str) -> Result<Option<Runs>> {
+        let Some(map) = pages::read(&self.dir, name)? else {
+            return Ok(None);
+        };
+        let pages_name = format!("pages-{}.img", map.pages_id);
+        let file = match self.dir.open_file(&pages_name)? {
+            Some(file) => file,
+            None if map.len == 0 => return Ok(Some(map)),
+            None => return Err(Error::Missing { file: pages_name }),
+        };
+        let meta = file
+            .metadata()
+            .map_err(|source| failed("examine", &pages_name, source))?;
+        let fits = match meta.len() {
+            len if len < map.len => wrong!(
+                "{} holds {len} bytes of the {} that it names",
+                pages_name,
+                map.len
+            ),
+            _ if self.pages.contains_key(&map.pages_id) => wrong!("{pages_name} is another's too"),
+            _ => Ok(()),
+        };
+        fits.map_err(|wrong| wrong.at(name, "pages"))?;
+        self.pages.insert(map.pages_id, file);
+        Ok(Some(map))
+    }
+
+    fn read_locks(&mut self) -> Result<()> {
+        let locks = read_all::<pb::FileLockEntry>(&self.dir, "filelocks.img", kinds::FILE_LOCKS)?;
+        for lock in locks.unwrap_or_default() {
+            self.beyond.push(Refusal {
+                task: i32::try_from(lock.pid).unwrap_or(0),
+                object: format!("lock on descriptor {}", lock.fd),
+                reason: "file locks are not restored yet".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps with which access mode the files of areas must be opened. The peer keeps it with the area; here it is the
+    /// file's, as no descriptor shares it.
+    pub(super) fn open_for_mapping(&mut self, areas: &[pb::VmaEntry], fds: &[FdEntry]) {
+        let files = &mut self.snapshot.files;
+        let with_descriptor: BTreeSet<FileId> = fds.iter().map(|entry| entry.file).collect();
+        for area in areas
+            .iter()
+            .filter(|area| area.fdflags == Some(libc::O_RDWR as u32))
+        {
+            let index = files.binary_search_by_key(&area.shmid, |file| u64::from(file.id.0));
+            let Ok(index) = index else {
+                continue;
+            };
+            let file = &mut files[index];
+            if file.flags & libc::O_ACCMODE as u32 == 0 && !with_descriptor.contains(&file.id) {
+                file.flags |= libc::O_RDWR as u32;
+            }
+        }
+    }
+
+    /// Reads a record that must be there.
+    pub(super) fn one<M: prost::Message + Default>(
+        &self,
+        name: &str,
+        kind: kinds::Kind,
+    ) -> Result<M> {
+        read_one(&self.dir, name, kind)
+    }
+}
+
+fn clock(time: &pb::Timespec) -> std::result::Result<i64, Wrong> {
+    if time.tv_nsec >= SECOND_NS {
+        return wrong!("{} nanoseconds are not below a second", time.tv_nsec);
+    }
+    let ns = (time.tv_sec as i64).checked_mul(SECOND_NS as i64);
+    match ns.and_then(|ns| ns.checked_add(time.tv_nsec as i64)) {
+        Some(ns) => Ok(ns),
+        None => wrong!("{} seconds is more than a clock counts", time.tv_sec),
+    }
+}
+
+/// Returns a process id from its record, which must not be 0.
+pub(super) fn real_pid(value: u32) -> std::result::Result<i32, Wrong> {
+    match pid(value)? {
+        0 => wrong!("0 is no process id"),
+        id => Ok(id),
+    }
 }

@@ -1,7 +1,12 @@
 //! `stats-dump` and `stats-restore`: how long the phases took and how many pages they saw.
 
+use std::io::Write;
 use std::path::Path;
 
+use proto::{kinds, pb};
+
+use super::codec::encode;
+use super::dir::{Dir, failed};
 use super::error::Result;
 
 /// What a dump measured. Times in microseconds.
@@ -52,6 +57,44 @@ pub struct RestoreStats {
 
 /// Writes `stats-restore` into the folder at `dir`.
 pub fn write_restore_stats(dir: &Path, stats: &RestoreStats) -> Result<()> {
-    let _ = (dir, stats);
-    Ok(())
+    let name = "stats-restore";
+    let restore = pb::RestoreStatsEntry {
+        pages_compared: stats.pages_compared,
+        pages_skipped_cow: stats.pages_skipped_cow,
+        forking_time: stats.forking_us,
+        restore_time: stats.restore_us,
+        pages_restored: Some(stats.pages_restored),
+    };
+    let record = pb::StatsEntry {
+        dump: None,
+        restore: Some(restore),
+    };
+    let mut file = Dir::open(dir)?.create(name)?;
+    let bytes = encode(kinds::STATS, [&record]);
+    file.write_all(&bytes)
+        .map_err(|source| failed("write", name, source))
+}
+
+/// Returns the record of `stats`.
+pub(super) fn to_record(stats: &DumpStats) -> pb::StatsEntry {
+    let dump = pb::DumpStatsEntry {
+        freezing_time: stats.freezing_us,
+        frozen_time: stats.frozen_us,
+        memdump_time: stats.memdump_us,
+        memwrite_time: stats.memwrite_us,
+        pages_scanned: stats.pages_scanned,
+        pages_skipped_parent: stats.pages_skipped_parent,
+        pages_written: stats.pages_written,
+        irmap_resolve: Some(0),
+        pages_lazy: stats.pages_lazy,
+        page_pipes: Some(stats.page_pipes),
+        page_pipe_bufs: Some(stats.page_pipe_bufs),
+        shpages_scanned: Some(stats.shared_pages_scanned),
+        shpages_skipped_parent: Some(stats.shared_pages_skipped_parent),
+        shpages_written: Some(stats.shared_pages_written),
+    };
+    pb::StatsEntry {
+        dump: Some(dump),
+        restore: None,
+    }
 }

@@ -1,15 +1,31 @@
 //! Writing an image set: memory first, as it is drained; then all else in one go; the inventory last, by rename.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
-use super::dir::Dir;
-use super::error::Result;
-use super::stats::DumpStats;
-use crate::snapshot::Snapshot;
+use proto::frame::Writer;
+use proto::{kinds, pb};
+
+use super::codec::encode;
+use super::dir::{Dir, failed};
+use super::error::{Result, Wrong};
+use super::limits::SECOND_NS;
+use super::pages::{self, pages_id};
+use super::stats::{self, DumpStats};
+use super::xstate::Layout;
+use super::{files, memory, task, thread};
+use crate::objects::{memfd, pipe, tty};
+use crate::snapshot::{FdEntry, OpenFile, PageRun, Snapshot, Task, TaskState, Vma};
 
 /// Name of the file that makes an image set valid.
 pub(super) const INVENTORY: &str = "inventory.img";
+/// Its name until it is complete.
+const INVENTORY_UNFINISHED: &str = "inventory.img.tmp";
+/// Format 1.1.
+pub(super) const IMG_VERSION: u32 = 2;
+/// `FD_CLOEXEC` in `fdinfo_entry.flags`.
+pub(super) const FD_CLOEXEC: u32 = 1;
 
 /// An image set being written. Dropped before [`ImageWriter::finish`], it deletes what it created.
 #[derive(Debug)]
@@ -30,16 +46,200 @@ impl ImageWriter {
         })
     }
 
-    /// Creates `pages-ID.img` for the memory drain.
+    /// Creates `pages-ID.img` for the memory drain. Each address space and each shared segment needs its own, with the
+    /// bytes of its runs one after the other from offset 0.
     pub fn pages_file(&mut self, pages_id: u32) -> Result<File> {
-        self.create_file(&format!("pages-{pages_id}.img"))
+        self.create_file(&pages_name(pages_id))
     }
 
-    /// Encodes `snapshot` and makes the image set valid.
+    /// Encodes `snapshot` and makes the image set valid. Nothing is synced to the disk.
     pub fn finish(mut self, snapshot: &Snapshot, stats: &DumpStats) -> Result<()> {
-        let _ = (snapshot, stats);
+        let layout = Layout::of_this_machine();
+        let mut by_id: Vec<&OpenFile> = snapshot.files.iter().collect();
+        by_id.sort_by_key(|file| file.id);
+        self.write_tree(snapshot)?;
+        self.write_files(snapshot)?;
+        for task in &snapshot.tasks {
+            self.write_task(task, &by_id, layout)?;
+        }
+        self.write_memory(snapshot)?;
+        self.write(
+            "stats-dump",
+            &encode(kinds::STATS, [&stats::to_record(stats)]),
+        )?;
+        self.write_inventory(snapshot)?;
         self.created.clear();
         Ok(())
+    }
+
+    fn write_tree(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let record = |task: &Task| pb::PstreeEntry {
+            pid: task.pid as u32,
+            ppid: task.ppid as u32,
+            pgid: task.pgid as u32,
+            sid: task.sid as u32,
+            threads: match task.state {
+                TaskState::Zombie => vec![task.pid as u32],
+                _ => task
+                    .threads
+                    .iter()
+                    .map(|thread| thread.tid as u32)
+                    .collect(),
+            },
+        };
+        let tree: Vec<_> = snapshot.tasks.iter().map(record).collect();
+        self.write("pstree.img", &encode(kinds::PSTREE, &tree))?;
+        // No filter: seccomp filters are refused before a dump begins.
+        self.write(
+            "seccomp.img",
+            &encode(kinds::SECCOMP, [&pb::SeccompEntry::default()]),
+        )?;
+        let (Some(monotonic), Some(boottime)) =
+            (snapshot.origin.monotonic_ns, snapshot.origin.boottime_ns)
+        else {
+            return Ok(());
+        };
+        let clocks = pb::TimensEntry {
+            monotonic: timespec(monotonic),
+            boottime: timespec(boottime),
+        };
+        self.write("timens-0.img", &encode(kinds::TIMENS, [&clocks]))
+    }
+
+    fn write_files(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let unwritable = |wrong: Wrong| wrong.unwritable("files.img");
+        let records = files::to_records(&snapshot.files).map_err(unwritable)?;
+        self.write("files.img", &encode(kinds::FILES, &records))?;
+        let mut data = Writer::new(kinds::PIPES_DATA);
+        let mut has_data = false;
+        for buffer in &snapshot.pipes {
+            if let Some(record) = pipe::image::buffer_to_record(buffer) {
+                data.record(&record);
+                data.bytes(&buffer.data);
+                has_data = true;
+            }
+        }
+        if has_data {
+            self.write("pipes-data.img", &data.into_bytes())?;
+        }
+        if !snapshot.memfds.is_empty() {
+            let inodes = snapshot.memfds.iter().map(memfd::image::inode_to_record);
+            let inodes = inodes.collect::<std::result::Result<Vec<_>, _>>();
+            let inodes = inodes.map_err(|wrong| wrong.unwritable("memfd.img"))?;
+            self.write("memfd.img", &encode(kinds::MEMFD, &inodes))?;
+        }
+        if !snapshot.terminals.is_empty() {
+            let infos: Vec<_> = snapshot
+                .terminals
+                .iter()
+                .map(tty::image::info_to_record)
+                .collect();
+            self.write("tty-info.img", &encode(kinds::TTY_INFO, &infos))?;
+        }
+        Ok(())
+    }
+
+    fn write_task(&mut self, task: &Task, files: &[&OpenFile], layout: &Layout) -> Result<()> {
+        let pid = task.pid;
+        if task.state == TaskState::Zombie {
+            let core = pb::CoreEntry {
+                mtype: pb::core_entry::March::X8664 as i32,
+                tc: Some(task::to_record(task)),
+                ..Default::default()
+            };
+            return self.write(&format!("core-{pid}.img"), &encode(kinds::CORE, [&core]));
+        }
+        for thread in &task.threads {
+            let name = format!("core-{}.img", thread.tid);
+            let is_leader = thread.tid == pid;
+            let core = thread::to_record(thread, is_leader, layout);
+            let mut core = core.map_err(|wrong| wrong.unwritable(&name))?;
+            core.tc = is_leader.then(|| task::to_record(task));
+            self.write(&name, &encode(kinds::CORE, [&core]))?;
+        }
+        let ids = task::ids_to_record(&task.ids);
+        self.write(&format!("ids-{pid}.img"), &encode(kinds::IDS, [&ids]))?;
+        if let Some(fs) = &task.fs {
+            let fs = task::fs_to_record(fs);
+            self.write(&format!("fs-{pid}.img"), &encode(kinds::FS, [&fs]))?;
+        }
+        let name = format!("fdinfo-{}.img", task.ids.files);
+        let fds = fd_records(&task.fds, files).map_err(|wrong| wrong.unwritable(&name))?;
+        self.write(&name, &encode(kinds::FDINFO, &fds))?;
+        if let Some(mm) = &task.mm {
+            let mm = memory::to_record(mm, files);
+            self.write(&format!("mm-{pid}.img"), &encode(kinds::MM, [&mm]))?;
+        }
+        Ok(())
+    }
+
+    fn write_memory(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let spaces = snapshot
+            .tasks
+            .iter()
+            .filter_map(|task| Some((task.pid, task.mm.as_ref()?)));
+        let private =
+            spaces.map(|(pid, mm)| (format!("pagemap-{pid}.img"), &mm.pages[..], &mm.vmas[..]));
+        let shared = snapshot.shared.iter();
+        let shared = shared.map(|memory| {
+            (
+                format!("pagemap-shmem-{}.img", memory.id),
+                &memory.pages[..],
+                &[][..],
+            )
+        });
+        let all: Vec<(String, &[PageRun], &[Vma])> = private.chain(shared).collect();
+        let mut next_id = all
+            .iter()
+            .filter_map(|(_, runs, _)| pages_id(runs))
+            .max()
+            .unwrap_or(0);
+        for (name, runs, vmas) in all {
+            let id = pages_id(runs).unwrap_or_else(|| {
+                next_id += 1;
+                next_id
+            });
+            let map = pages::encode(runs, id, vmas).map_err(|wrong| wrong.unwritable(&name))?;
+            self.write(&name, &map)?;
+            if !self.created.contains(&pages_name(id)) {
+                // The peer opens the file whether or not anything is stored.
+                self.pages_file(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_inventory(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let origin = &snapshot.origin;
+        let run_id = origin.run_id.clone().map_or_else(new_run_id, Ok)?;
+        let ext = origin.wall_clock_ns.map(|ns| pb::ExtInventory {
+            wall_clock_ns: Some(ns),
+        });
+        let inventory = pb::InventoryEntry {
+            img_version: IMG_VERSION,
+            fdinfo_per_id: Some(true),
+            root_ids: Some(task::ids_to_record(&origin.root_ids)),
+            ns_per_id: Some(true),
+            root_cg_set: Some(thread::CGROUP_SET),
+            lsmtype: Some(pb::Lsmtype::NoLsm as i32),
+            dump_uptime: origin.uptime_us,
+            network_lock_method: Some(0),
+            plugins_entry: Some(pb::PluginsEntry::default()),
+            dump_criu_run_id: Some(run_id.into_bytes()),
+            ext,
+            ..Default::default()
+        };
+        self.write(
+            INVENTORY_UNFINISHED,
+            &encode(kinds::INVENTORY, [&inventory]),
+        )?;
+        self.dir.rename(INVENTORY_UNFINISHED, INVENTORY)
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut file = self.create_file(name)?;
+        file.write_all(bytes)
+            .map_err(|source| failed("write", name, source))
     }
 
     fn create_file(&mut self, name: &str) -> Result<File> {
@@ -57,4 +257,59 @@ impl Drop for ImageWriter {
             }
         }
     }
+}
+
+fn pages_name(id: u32) -> String {
+    format!("pages-{id}.img")
+}
+
+fn timespec(ns: i64) -> pb::Timespec {
+    let second = SECOND_NS as i64;
+    pb::Timespec {
+        tv_sec: ns.div_euclid(second) as u64,
+        tv_nsec: ns.rem_euclid(second) as u64,
+    }
+}
+
+fn fd_records(
+    fds: &[FdEntry],
+    files: &[&OpenFile],
+) -> std::result::Result<Vec<pb::FdinfoEntry>, Wrong> {
+    let record = |entry: &FdEntry| {
+        let Ok(index) = files.binary_search_by_key(&entry.file, |file| file.id) else {
+            return Err(Wrong::new(format!(
+                "descriptor {} refers to no file",
+                entry.fd
+            )));
+        };
+        Ok(pb::FdinfoEntry {
+            id: entry.file.0,
+            flags: if entry.cloexec { FD_CLOEXEC } else { 0 },
+            r#type: files::type_of(&files[index].kind)? as i32,
+            fd: entry.fd as u32,
+            xattr_security_selinux: None,
+        })
+    };
+    fds.iter().map(record).collect()
+}
+
+/// Returns a random identity for a dump: a version 4 UUID (RFC 9562, 5.4).
+fn new_run_id() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    let source = "/dev/urandom";
+    let mut random = File::open(source).map_err(|error| failed("open", source, error))?;
+    random
+        .read_exact(&mut bytes)
+        .map_err(|error| failed("read", source, error))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok([
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ]
+    .join("-"))
 }

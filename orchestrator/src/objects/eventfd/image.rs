@@ -1,1 +1,30 @@
 //! Between the fact and its record.
+
+use crate::image::error::{Checked, wrong};
+use crate::snapshot::{EventFd, OpenFile};
+use proto::pb;
+
+/// Returns the record of `fact`, which is open as `file`.
+pub(crate) fn to_record(
+    file: &OpenFile,
+    fown: pb::FownEntry,
+    fact: &EventFd,
+) -> pb::EventfdFileEntry {
+    pb::EventfdFileEntry {
+        id: file.id.0,
+        flags: file.flags,
+        fown,
+        counter: fact.counter,
+    }
+}
+
+/// Returns the fact in `record`.
+pub(crate) fn from_record(record: &pb::EventfdFileEntry) -> Checked<EventFd> {
+    // fs/eventfd.c: the counter never reaches ULLONG_MAX.
+    if record.counter == u64::MAX {
+        return wrong!("an eventfd cannot count to {}", record.counter);
+    }
+    Ok(EventFd {
+        counter: record.counter,
+    })
+}

@@ -1,0 +1,255 @@
+//! What holds between the records of an image set: every reference is to something that is there, and of the right kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Checked, Result, Wrong, wrong};
+use super::vma::file_of;
+use crate::snapshot::{
+    FileId, FileKind, Mm, Notify, OpenFile, PAGE_SIZE, Snapshot, Task, Vma, VmaKind,
+};
+
+/// The name under which the peer keeps shared anonymous memory as if it were a memfd.
+const SHARED_ANONYMOUS: &[u8] = b"/dev/zero";
+
+/// Returns the open file description `id`; `files` ascend by id.
+pub(super) fn find(files: &[OpenFile], id: FileId) -> Option<&OpenFile> {
+    files
+        .binary_search_by_key(&id, |file| file.id)
+        .ok()
+        .map(|index| &files[index])
+}
+
+/// Checks the references of all records, and drops the files in `nodes` that nothing else refers to.
+pub(super) fn resolve(snapshot: &mut Snapshot, nodes: &BTreeSet<u32>) -> Result<()> {
+    check_memfds(snapshot).map_err(|wrong| wrong.at("memfd.img", "inodes"))?;
+    check_terminals(snapshot).map_err(|wrong| wrong.at("tty-info.img", "terminals"))?;
+    let inodes: BTreeSet<u32> = snapshot.memfds.iter().map(|inode| inode.id).collect();
+    let terminals: BTreeSet<u32> = snapshot.terminals.iter().map(|info| info.id).collect();
+    for file in &snapshot.files {
+        let checked = target(file, &snapshot.files, &inodes, &terminals);
+        checked.map_err(|wrong| wrong.at("files.img", format!("file {}", file.id.0)))?;
+    }
+    name_shared_memory(snapshot);
+    for task in &snapshot.tasks {
+        references(task, &snapshot.files)?;
+    }
+    let used = used(snapshot);
+    snapshot
+        .files
+        .retain(|file| used.contains(&file.id) || !nodes.contains(&file.id.0));
+    Ok(())
+}
+
+fn check_memfds(snapshot: &Snapshot) -> Checked<()> {
+    let mut ids = BTreeSet::new();
+    let mut contents = BTreeSet::new();
+    for inode in &snapshot.memfds {
+        if !ids.insert(inode.id) || !contents.insert(inode.shmid) {
+            return wrong!(
+                "inode {} or its content {} is there twice",
+                inode.id,
+                inode.shmid
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_terminals(snapshot: &Snapshot) -> Checked<()> {
+    let mut ids = BTreeSet::new();
+    match snapshot.terminals.iter().find(|info| !ids.insert(info.id)) {
+        Some(info) => wrong!("terminal {} is there twice", info.id),
+        None => Ok(()),
+    }
+}
+
+/// Checks what an open file description itself refers to.
+fn target(
+    file: &OpenFile,
+    files: &[OpenFile],
+    inodes: &BTreeSet<u32>,
+    terminals: &BTreeSet<u32>,
+) -> Checked<()> {
+    match &file.kind {
+        FileKind::Memfd(memfd) if !inodes.contains(&memfd.inode_id) => {
+            wrong!("inode {} is not in memfd.img", memfd.inode_id)
+        }
+        FileKind::Terminal(tty) if !terminals.contains(&tty.info_id) => {
+            wrong!("terminal {} is not in tty-info.img", tty.info_id)
+        }
+        FileKind::Epoll(epoll) => {
+            let mut named = epoll
+                .targets
+                .iter()
+                .map(|target| target.file)
+                .filter(|&id| id != FileId(0));
+            match named.find(|&id| find(files, id).is_none()) {
+                Some(id) => wrong!("it watches file {}, which is not there", id.0),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Turns mappings of what the peer took for a memfd back into shared anonymous memory: no descriptor is on it.
+fn name_shared_memory(snapshot: &mut Snapshot) {
+    let inodes = snapshot
+        .memfds
+        .iter()
+        .filter(|inode| inode.name == SHARED_ANONYMOUS);
+    let inodes: BTreeMap<u32, u64> = inodes.map(|inode| (inode.id, inode.shmid)).collect();
+    let mut segments: BTreeMap<FileId, (u32, u64)> = BTreeMap::new();
+    for file in &snapshot.files {
+        if let FileKind::Memfd(memfd) = &file.kind
+            && let Some(&shmid) = inodes.get(&memfd.inode_id)
+        {
+            segments.insert(file.id, (memfd.inode_id, shmid));
+        }
+    }
+    let with_descriptor = snapshot.tasks.iter().flat_map(|task| &task.fds);
+    let with_descriptor: BTreeSet<u32> = with_descriptor
+        .filter_map(|entry| Some(segments.get(&entry.file)?.0))
+        .collect();
+    segments.retain(|_, (inode, _)| !with_descriptor.contains(inode));
+    for vma in snapshot
+        .tasks
+        .iter_mut()
+        .filter_map(|task| task.mm.as_mut())
+        .flat_map(|mm| &mut mm.vmas)
+    {
+        if let VmaKind::Memfd(file) = vma.kind
+            && let Some(&(_, shmid)) = segments.get(&file)
+            && !vma.is_private()
+        {
+            vma.kind = VmaKind::SharedAnonymous(shmid);
+            vma.flags |= libc::MAP_ANONYMOUS as u32;
+        }
+    }
+    let mapped = used(snapshot);
+    segments.retain(|file, _| !mapped.contains(file));
+    let gone: BTreeSet<u32> = segments.values().map(|(inode, _)| *inode).collect();
+    snapshot
+        .files
+        .retain(|file| !segments.contains_key(&file.id));
+    let of_files = snapshot.files.iter().filter_map(|file| match &file.kind {
+        FileKind::Memfd(memfd) => Some(memfd.inode_id),
+        _ => None,
+    });
+    let kept: BTreeSet<u32> = of_files.collect();
+    snapshot
+        .memfds
+        .retain(|inode| !gone.contains(&inode.id) || kept.contains(&inode.id));
+}
+
+/// Checks what a task refers to.
+fn references(task: &Task, files: &[OpenFile]) -> Result<()> {
+    let pid = task.pid;
+    if let Some(fs) = &task.fs {
+        let image = format!("fs-{pid}.img");
+        by_path(files, fs.cwd).map_err(|wrong| wrong.of("working directory").at(&image, "fs"))?;
+        by_path(files, fs.root).map_err(|wrong| wrong.of("root").at(&image, "fs"))?;
+    }
+    if let Some(mm) = &task.mm {
+        memory(mm, files)
+            .map_err(|wrong| wrong.at(&format!("mm-{pid}.img"), format!("task {pid}")))?;
+    }
+    let threads: BTreeSet<i32> = task.threads.iter().map(|thread| thread.tid).collect();
+    for timer in &task.posix_timers {
+        if let Notify::Thread { tid, .. } = timer.notify
+            && !threads.contains(&tid)
+        {
+            let wrong = Wrong::new(format!(
+                "POSIX timer {} notifies thread {tid}, which is not there",
+                timer.id
+            ));
+            return Err(wrong.at(&format!("core-{pid}.img"), format!("task {pid}")));
+        }
+    }
+    Ok(())
+}
+
+fn memory(mm: &Mm, files: &[OpenFile]) -> Checked<()> {
+    by_path(files, mm.exe).map_err(|wrong| wrong.of("executable"))?;
+    for vma in &mm.vmas {
+        mapped(vma, files).map_err(|wrong| wrong.of(&format!("area {:#x}", vma.start)))?;
+    }
+    Ok(())
+}
+
+fn mapped(vma: &Vma, files: &[OpenFile]) -> Checked<()> {
+    let Some(id) = file_of(vma.kind) else {
+        return Ok(());
+    };
+    let wants_memfd = matches!(vma.kind, VmaKind::Memfd(_));
+    match find(files, id).map(|file| &file.kind) {
+        None => wrong!("it maps file {}, which is not in files.img", id.0),
+        Some(FileKind::Unsupported(_)) => Ok(()),
+        Some(FileKind::Memfd(_)) if wants_memfd => Ok(()),
+        Some(FileKind::Regular(_) | FileKind::Device(_)) if !wants_memfd => Ok(()),
+        Some(_) => wrong!("it maps file {}, which is of another kind", id.0),
+    }
+}
+
+fn by_path(files: &[OpenFile], id: FileId) -> Checked<()> {
+    match find(files, id).map(|file| &file.kind) {
+        Some(FileKind::Regular(_) | FileKind::Unsupported(_)) => Ok(()),
+        Some(_) => wrong!("file {} is of another kind", id.0),
+        None => wrong!("file {} is not in files.img", id.0),
+    }
+}
+
+/// Returns the open file descriptions that tasks refer to.
+fn used(snapshot: &Snapshot) -> BTreeSet<FileId> {
+    let mut used = BTreeSet::new();
+    for task in &snapshot.tasks {
+        used.extend(task.fds.iter().map(|entry| entry.file));
+        used.extend(task.fs.iter().flat_map(|fs| [fs.cwd, fs.root]));
+        if let Some(mm) = &task.mm {
+            used.insert(mm.exe);
+            used.extend(mm.vmas.iter().filter_map(|vma| file_of(vma.kind)));
+        }
+    }
+    used
+}
+
+/// Returns the segments of shared memory that areas and memfds name, with their sizes in bytes.
+pub(super) fn shared_sizes(snapshot: &Snapshot) -> BTreeMap<u64, u64> {
+    let memfds = snapshot.memfds.iter();
+    let mut sizes: BTreeMap<u64, u64> = memfds.map(|inode| (inode.shmid, inode.size)).collect();
+    let spaces = snapshot.tasks.iter().filter_map(|task| task.mm.as_ref());
+    for vma in spaces.flat_map(|mm| &mm.vmas) {
+        if let VmaKind::SharedAnonymous(id) = vma.kind {
+            let size = sizes.entry(id).or_default();
+            *size = (*size).max(vma.offset.saturating_add(vma.len()));
+        }
+    }
+    sizes
+}
+
+/// Checks that the pages of shared memory lie inside of it.
+pub(super) fn shared(snapshot: &mut Snapshot) -> Result<()> {
+    let memfds: BTreeSet<u64> = snapshot.memfds.iter().map(|inode| inode.shmid).collect();
+    for memory in &mut snapshot.shared {
+        let end = memory
+            .pages
+            .last()
+            .map_or(0, |run| run.start + run.pages * PAGE_SIZE);
+        if !memfds.contains(&memory.id) {
+            // Part of it may not be mapped any more.
+            memory.size = memory.size.max(end);
+        }
+        if memory
+            .size
+            .checked_next_multiple_of(PAGE_SIZE)
+            .is_none_or(|size| size < end)
+        {
+            let wrong = Wrong::new(format!(
+                "its pages end at {end:#x}, beyond its size {:#x}",
+                memory.size
+            ));
+            return Err(wrong.at(&format!("pagemap-shmem-{}.img", memory.id), "segment"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Between open file descriptions and the records of `files.img`, each by the room of its kind.
+
+use proto::pb;
+use proto::pb::FdTypes;
+
+use super::error::{Checked, Wrong, wrong};
+use super::limits::{pid, signal};
+use crate::objects::{device, epoll, eventfd, memfd, pipe, regular, signalfd, timerfd, tty};
+use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
+
+/// Bits of a mode that say the type, and types (`include/uapi/linux/stat.h`).
+const TYPE: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+const CHARACTER: u32 = 0o020_000;
+
+/// Returns the records of `files`.
+pub(super) fn to_records(files: &[OpenFile]) -> Checked<Vec<pb::FileEntry>> {
+    let mut next_id = files.iter().map(|file| file.id.0).max().unwrap_or(0);
+    let mut records = Vec::with_capacity(files.len());
+    for file in files {
+        if let FileKind::Terminal(terminal) = &file.kind {
+            next_id += 1;
+            records.push(node_to_record(next_id, file.flags, &terminal.node));
+        }
+        records.push(to_record(file, next_id)?);
+    }
+    Ok(records)
+}
+
+/// The type that descriptors' records repeat.
+pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
+    Ok(match kind {
+        FileKind::Regular(_) | FileKind::Device(_) => FdTypes::Reg,
+        FileKind::Pipe(_) => FdTypes::Pipe,
+        FileKind::EventFd(_) => FdTypes::Eventfd,
+        FileKind::Epoll(_) => FdTypes::Eventpoll,
+        FileKind::TimerFd(_) => FdTypes::Timerfd,
+        FileKind::SignalFd(_) => FdTypes::Signalfd,
+        FileKind::Memfd(_) => FdTypes::Memfd,
+        FileKind::Terminal(_) => FdTypes::Tty,
+        FileKind::Unsupported(name) => return wrong!("{name} has no record"),
+    })
+}
+
+fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
+    let mut record = pb::FileEntry {
+        r#type: type_of(&file.kind)? as i32,
+        id: file.id.0,
+        ..Default::default()
+    };
+    let fown = owner_to_record(&file.owner);
+    match &file.kind {
+        FileKind::Regular(fact) => record.reg = Some(regular::image::to_record(file, fown, fact)),
+        FileKind::Device(fact) => {
+            let node = regular::image::to_record(file, fown, &fact.node);
+            record.reg = Some(device::image::to_record(fact, node));
+        }
+        FileKind::Pipe(fact) => record.pipe = Some(pipe::image::to_record(file, fown, fact)),
+        FileKind::EventFd(fact) => record.efd = Some(eventfd::image::to_record(file, fown, fact)),
+        FileKind::Epoll(fact) => record.epfd = Some(epoll::image::to_record(file, fown, fact)),
+        FileKind::TimerFd(fact) => record.tfd = Some(timerfd::image::to_record(file, fown, fact)),
+        FileKind::SignalFd(fact) => {
+            record.sgfd = Some(signalfd::image::to_record(file, fown, fact))
+        }
+        FileKind::Memfd(fact) => record.memfd = Some(memfd::image::to_record(file, fown, fact)),
+        FileKind::Terminal(fact) => {
+            record.tty = Some(tty::image::to_record(file, fown, fact, node_id))
+        }
+        FileKind::Unsupported(_) => {}
+    }
+    Ok(record)
+}
+
+fn node_to_record(id: u32, flags: u32, node: &RegularFile) -> pb::FileEntry {
+    let file = OpenFile {
+        id: FileId(id),
+        flags,
+        owner: Owner::default(),
+        kind: FileKind::Regular(node.clone()),
+    };
+    pb::FileEntry {
+        r#type: FdTypes::Reg as i32,
+        id,
+        reg: Some(regular::image::to_record(
+            &file,
+            pb::FownEntry::default(),
+            node,
+        )),
+        ..Default::default()
+    }
+}
+
+/// Returns the open file description in `record`; `node` finds the record of a node by its id.
+pub(super) fn from_record<'a>(
+    record: &pb::FileEntry,
+    node: impl Fn(u32) -> Option<&'a pb::RegFileEntry>,
+) -> Checked<OpenFile> {
+    if record.id == 0 {
+        return wrong!("0 is no id of a file");
+    }
+    let Ok(sort) = FdTypes::try_from(record.r#type) else {
+        return wrong!("type {} is not known", record.r#type);
+    };
+    let (id, flags, fown, kind) = match sort {
+        FdTypes::Reg => {
+            let part = part(&record.reg)?;
+            (part.id, part.flags, &part.fown, by_path(part)?)
+        }
+        FdTypes::Pipe => {
+            let part = part(&record.pipe)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::Pipe(pipe::image::from_record(part)),
+            )
+        }
+        FdTypes::Eventfd => {
+            let part = part(&record.efd)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::EventFd(eventfd::image::from_record(part)?),
+            )
+        }
+        FdTypes::Eventpoll => {
+            let part = part(&record.epfd)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::Epoll(epoll::image::from_record(part)?),
+            )
+        }
+        FdTypes::Timerfd => {
+            let part = part(&record.tfd)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::TimerFd(timerfd::image::from_record(part)?),
+            )
+        }
+        FdTypes::Signalfd => {
+            let part = part(&record.sgfd)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::SignalFd(signalfd::image::from_record(part)),
+            )
+        }
+        FdTypes::Memfd => {
+            let part = part(&record.memfd)?;
+            (
+                part.id,
+                part.flags,
+                &part.fown,
+                FileKind::Memfd(memfd::image::from_record(part)),
+            )
+        }
+        FdTypes::Tty => {
+            let part = part(&record.tty)?;
+            let Some(node) = part.regf_id.and_then(node) else {
+                return wrong!("the record of the terminal's node is missing");
+            };
+            let kind = tty::image::from_record(part, regular::image::from_record(node)?);
+            (part.id, part.flags, &part.fown, FileKind::Terminal(kind))
+        }
+        other => return Ok(unsupported(record.id, name_of(other).into())),
+    };
+    if id != record.id {
+        return wrong!("its part says that its id is {id}");
+    }
+    Ok(OpenFile {
+        id: FileId(id),
+        flags,
+        owner: owner_from_record(fown)?,
+        kind,
+    })
+}
+
+/// Returns the open file description `id` of a kind that this build does not restore.
+pub(super) fn unsupported(id: u32, name: String) -> OpenFile {
+    OpenFile {
+        id: FileId(id),
+        flags: 0,
+        owner: Owner::default(),
+        kind: FileKind::Unsupported(name),
+    }
+}
+
+fn part<T>(part: &Option<T>) -> Checked<&T> {
+    part.as_ref()
+        .ok_or_else(|| Wrong::new("the part that its type names is missing"))
+}
+
+/// Tells apart what is found by its path.
+fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
+    let file = regular::image::from_record(record)?;
+    let path = String::from_utf8_lossy(&file.path).into_owned();
+    if record.ext == Some(true) {
+        return Ok(FileKind::Unsupported(format!(
+            "file {path} from outside of the tree"
+        )));
+    }
+    let is_path = record.flags & libc::O_PATH as u32 != 0;
+    Ok(match file.mode.map_or(REGULAR, |mode| mode & TYPE) {
+        _ if is_path => FileKind::Regular(file),
+        REGULAR | DIRECTORY => FileKind::Regular(file),
+        CHARACTER => FileKind::Device(device::image::from_record(record, file)),
+        other => FileKind::Unsupported(format!("{path}, a file of type {other:#o}")),
+    })
+}
+
+/// Returns the words for a kind that this build does not restore.
+fn name_of(sort: FdTypes) -> &'static str {
+    match sort {
+        FdTypes::Fifo => "named pipe",
+        FdTypes::Inetsk => "internet socket",
+        FdTypes::Unixsk => "Unix socket",
+        FdTypes::Inotify => "inotify",
+        FdTypes::Packetsk => "packet socket",
+        FdTypes::Fanotify => "fanotify",
+        FdTypes::Netlinksk => "netlink socket",
+        FdTypes::Ns => "namespace descriptor",
+        FdTypes::Tunf => "TUN/TAP device",
+        FdTypes::Ext => "external file",
+        FdTypes::Bpfmap => "BPF map",
+        FdTypes::Pidfd => "pidfd",
+        FdTypes::CtlTty => "controlling terminal",
+        FdTypes::AutofsPipe => "pipe of autofs",
+        _ => "file of an unknown kind",
+    }
+}
+
+fn owner_to_record(owner: &Owner) -> pb::FownEntry {
+    pb::FownEntry {
+        uid: owner.uid,
+        euid: owner.euid,
+        signum: owner.signal,
+        pid_type: owner.kind,
+        pid: owner.pid as u32,
+    }
+}
+
+fn owner_from_record(record: &pb::FownEntry) -> Checked<Owner> {
+    if record.pid_type > 2 {
+        return wrong!("owner type {} is not known", record.pid_type);
+    }
+    Ok(Owner {
+        uid: record.uid,
+        euid: record.euid,
+        signal: signal(record.signum)?,
+        kind: record.pid_type,
+        pid: pid(record.pid).map_err(|wrong| wrong.of("owner"))?,
+    })
+}

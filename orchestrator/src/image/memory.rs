@@ -1,0 +1,143 @@
+//! Between an address space and its `mm-PID.img`.
+
+use proto::pb;
+
+use super::error::{Checked, wrong};
+use super::limits::{USER_END, address};
+use super::vma;
+use crate::snapshot::{FileId, Mm, OpenFile, Vma, VmaKind};
+
+/// Words of the auxiliary vector that the kernel keeps at most, with room for more.
+const MAX_AUXV: usize = 256;
+/// Bytes of a full LDT: 8192 entries.
+const MAX_LDT: usize = 8192 * 8;
+
+/// Returns the record of `mm`; `files` are the open file descriptions of the snapshot, ascending by id.
+pub(super) fn to_record(mm: &Mm, files: &[&OpenFile]) -> pb::MmEntry {
+    let ext = pb::ExtMm {
+        ldt: (!mm.ldt.is_empty()).then(|| mm.ldt.clone()),
+    };
+    pb::MmEntry {
+        mm_start_code: mm.code[0],
+        mm_end_code: mm.code[1],
+        mm_start_data: mm.data[0],
+        mm_end_data: mm.data[1],
+        mm_start_stack: mm.start_stack,
+        mm_start_brk: mm.brk[0],
+        mm_brk: mm.brk[1],
+        mm_arg_start: mm.args[0],
+        mm_arg_end: mm.args[1],
+        mm_env_start: mm.env[0],
+        mm_env_end: mm.env[1],
+        exe_file_id: mm.exe.0,
+        mm_saved_auxv: without_end(&mm.auxv).to_vec(),
+        vmas: vma::to_records(&mm.vmas, files),
+        dumpable: mm.dumpable,
+        aios: Vec::new(),
+        thp_disabled: Some(mm.thp_disabled),
+        ext: (ext != pb::ExtMm::default()).then_some(ext),
+    }
+}
+
+/// An address space as read, without its pages.
+pub(super) struct AddressSpace {
+    /// The fact.
+    pub(super) mm: Mm,
+    /// Areas of kinds that this build does not restore: first address and what it is.
+    pub(super) unsupported: Vec<(u64, &'static str)>,
+}
+
+/// Returns the address space in `record`.
+pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
+    let read = vma::from_records(&record.vmas, record.mm_start_stack)?;
+    let mut unsupported = read.unsupported;
+    unsupported.extend(
+        record
+            .aios
+            .iter()
+            .map(|ring| (ring.id, "ring of asynchronous I/O")),
+    );
+    let range = |name: &str, start: u64, end: u64| {
+        let end = address(end).map_err(|wrong| wrong.of(name))?;
+        Ok([address(start).map_err(|wrong| wrong.of(name))?, end])
+    };
+    if record
+        .dumpable
+        .is_some_and(|dumpable| !(0..=2).contains(&dumpable))
+    {
+        return wrong!("dumpable {:?} is not known", record.dumpable);
+    }
+    let mm = Mm {
+        code: range("code", record.mm_start_code, record.mm_end_code)?,
+        data: range("data", record.mm_start_data, record.mm_end_data)?,
+        start_stack: address(record.mm_start_stack)
+            .map_err(|wrong| wrong.of("start of the stack"))?,
+        brk: range("brk", record.mm_start_brk, record.mm_brk)?,
+        args: range("arguments", record.mm_arg_start, record.mm_arg_end)?,
+        env: range("environment", record.mm_env_start, record.mm_env_end)?,
+        auxv: auxv(&record.mm_saved_auxv)?,
+        exe: FileId(record.exe_file_id),
+        dumpable: record.dumpable,
+        thp_disabled: record.thp_disabled.unwrap_or(false),
+        ldt: ldt(record)?,
+        vmas: read.vmas,
+        pages: Vec::new(),
+    };
+    Ok(AddressSpace { mm, unsupported })
+}
+
+/// Returns the vector up to its terminator, which the peer does not write.
+fn without_end(auxv: &[u64]) -> &[u64] {
+    let pairs = auxv.chunks_exact(2).take_while(|pair| pair[0] != 0).count();
+    &auxv[..pairs * 2]
+}
+
+fn auxv(words: &[u64]) -> Checked<Vec<u64>> {
+    if words.len() > MAX_AUXV || !words.len().is_multiple_of(2) {
+        return wrong!("an auxiliary vector of {} words", words.len());
+    }
+    let mut auxv = without_end(words).to_vec();
+    auxv.extend([0, 0]);
+    Ok(auxv)
+}
+
+fn ldt(record: &pb::MmEntry) -> Checked<Vec<u8>> {
+    let ldt = record
+        .ext
+        .as_ref()
+        .and_then(|ext| ext.ldt.clone())
+        .unwrap_or_default();
+    if ldt.len() > MAX_LDT || !ldt.len().is_multiple_of(8) {
+        return wrong!("an LDT of {} bytes", ldt.len());
+    }
+    Ok(ldt)
+}
+
+/// Returns whether `start..end` lies in user space and holds whole pages.
+pub(super) fn is_range(start: u64, end: u64) -> bool {
+    let page = crate::snapshot::PAGE_SIZE;
+    start < end && end <= USER_END && start.is_multiple_of(page) && end.is_multiple_of(page)
+}
+
+/// Returns whether every byte of `start..end` lies in one of `vmas` for which `wanted` holds.
+pub(super) fn is_covered(
+    vmas: &[Vma],
+    start: u64,
+    end: u64,
+    wanted: impl Fn(&Vma) -> bool,
+) -> bool {
+    let first = vmas.partition_point(|vma| vma.end <= start);
+    let mut at = start;
+    for vma in &vmas[first..] {
+        if at >= end || vma.start > at || !wanted(vma) {
+            break;
+        }
+        at = vma.end;
+    }
+    at >= end
+}
+
+/// Returns whether the bytes of an area's pages may be stored for it.
+pub(super) fn has_pages(vma: &Vma) -> bool {
+    vma.is_private() && !matches!(vma.kind, VmaKind::Vvar | VmaKind::Vsyscall)
+}

@@ -1,0 +1,213 @@
+//! Between page runs and their pagemap: which pages of an address space or a shared segment have their bytes where.
+
+use proto::frame::Writer;
+use proto::{kinds, pb};
+
+use super::codec::Decoder;
+use super::dir::Dir;
+use super::error::{Checked, Result, Wrong, wrong};
+use super::limits::MAX_PAGES;
+use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Vma, VmaKind};
+
+/// `pagemap_entry.flags`: the bytes are in the parent image set.
+const PARENT: u32 = 1;
+/// The pages may be filled lazily.
+const LAZY: u32 = 2;
+/// The bytes are here.
+const PRESENT: u32 = 4;
+/// `MAP_HUGETLB`, whose pages the peer does not fill lazily.
+const MAP_HUGETLB: u32 = 0x4_0000;
+
+/// Returns the file `pages-ID.img` that `runs` lie in; `None` where no bytes are stored.
+pub(super) fn pages_id(runs: &[PageRun]) -> Option<u32> {
+    runs.iter().find_map(|run| match run.at {
+        PageLocation::Here { pages_id, .. } => Some(pages_id),
+        PageLocation::Parent => None,
+    })
+}
+
+/// Encodes the pagemap of `runs`, whose bytes lie one after the other in `pages-ID.img`; `vmas` are the areas they are
+/// in, none for a shared segment.
+pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<Vec<u8>> {
+    let mut file = Writer::new(kinds::PAGEMAP);
+    file.record(&pb::PagemapHead { pages_id });
+    let mut at = 0;
+    let mut stored = 0;
+    for run in runs {
+        check_order(run, at)?;
+        at = run.start + run.pages * PAGE_SIZE;
+        let flags = match run.at {
+            PageLocation::Parent => PARENT,
+            PageLocation::Here {
+                pages_id: id,
+                offset,
+            } if (id, offset) == (pages_id, stored * PAGE_SIZE) => {
+                stored += run.pages;
+                PRESENT
+            }
+            PageLocation::Here {
+                pages_id: id,
+                offset,
+            } => {
+                return wrong!(
+                    "run {:#x} lies in pages-{id}.img at {offset:#x}, not in pages-{pages_id}.img at {:#x}",
+                    run.start,
+                    stored * PAGE_SIZE
+                );
+            }
+        };
+        for part in parts(run, vmas) {
+            file.record(&pb::PagemapEntry {
+                vaddr: part.start,
+                compat_nr_pages: 0,
+                in_parent: None,
+                flags: Some(if part.is_lazy { flags | LAZY } else { flags }),
+                nr_pages: Some(part.pages),
+            });
+        }
+    }
+    Ok(file.into_bytes())
+}
+
+fn check_order(run: &PageRun, at: u64) -> Checked<()> {
+    let is_long = run.pages == 0 || run.pages > MAX_PAGES;
+    let end = run.start.checked_add(run.pages.wrapping_mul(PAGE_SIZE));
+    if is_long || !run.start.is_multiple_of(PAGE_SIZE) || end.is_none() {
+        return wrong!("run of {} pages at {:#x} is none", run.pages, run.start);
+    }
+    if run.start < at {
+        return wrong!(
+            "run {:#x} overlaps the run before it, or is out of order",
+            run.start
+        );
+    }
+    Ok(())
+}
+
+/// A part of a run whose pages are all lazy or all not.
+struct Part {
+    start: u64,
+    pages: u64,
+    is_lazy: bool,
+}
+
+/// Splits a run where laziness changes: the flag is the run's.
+fn parts(run: &PageRun, vmas: &[Vma]) -> Vec<Part> {
+    let end = run.start + run.pages * PAGE_SIZE;
+    let first = vmas.partition_point(|vma| vma.end <= run.start);
+    let mut parts: Vec<Part> = Vec::new();
+    let mut at = run.start;
+    for vma in vmas[first..].iter().take_while(|vma| vma.start < end) {
+        let until = vma.end.min(end);
+        let pages = (until - at) / PAGE_SIZE;
+        match parts.last_mut() {
+            Some(last) if last.is_lazy == is_lazy(vma) => last.pages += pages,
+            _ => parts.push(Part {
+                start: at,
+                pages,
+                is_lazy: is_lazy(vma),
+            }),
+        }
+        at = until;
+    }
+    if at < end {
+        parts.push(Part {
+            start: at,
+            pages: (end - at) / PAGE_SIZE,
+            is_lazy: false,
+        });
+    }
+    parts
+}
+
+/// The peer fills private anonymous memory lazily, unless it is locked or of huge pages.
+fn is_lazy(vma: &Vma) -> bool {
+    let is_anonymous = matches!(
+        vma.kind,
+        VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
+    );
+    is_anonymous && !vma.locked && !vma.locked_on_fault && vma.flags & MAP_HUGETLB == 0
+}
+
+/// A pagemap as read.
+pub(super) struct Runs {
+    /// The file `pages-ID.img` that holds the bytes.
+    pub(super) pages_id: u32,
+    /// The runs, ascending.
+    pub(super) runs: Vec<PageRun>,
+    /// Bytes that the file must have.
+    pub(super) len: u64,
+}
+
+/// Reads the pagemap `name`; `None` where it does not exist.
+pub(super) fn read(dir: &Dir, name: &str) -> Result<Option<Runs>> {
+    let Some(mut file) = Decoder::open(dir, name, kinds::PAGEMAP)? else {
+        return Ok(None);
+    };
+    let head: pb::PagemapHead = file.first()?;
+    let mut map = Runs {
+        pages_id: head.pages_id,
+        runs: Vec::new(),
+        len: 0,
+    };
+    let mut at = 0;
+    while let Some(entry) = file.record::<pb::PagemapEntry>()? {
+        let run = run(&entry, &map).and_then(|run| check_order(&run, at).map(|()| run));
+        let run = run.map_err(|wrong| wrong.at(file.name(), format!("run {:#x}", entry.vaddr)))?;
+        at = run.start + run.pages * PAGE_SIZE;
+        if run.at != PageLocation::Parent {
+            map.len += run.pages * PAGE_SIZE;
+        }
+        push(&mut map.runs, run);
+    }
+    Ok(Some(map))
+}
+
+fn run(entry: &pb::PagemapEntry, map: &Runs) -> Checked<PageRun> {
+    let old = if entry.in_parent == Some(true) {
+        PARENT
+    } else {
+        PRESENT
+    };
+    let flags = entry.flags.unwrap_or(old);
+    let at = match flags & !LAZY {
+        PRESENT => PageLocation::Here {
+            pages_id: map.pages_id,
+            offset: map.len,
+        },
+        PARENT => PageLocation::Parent,
+        0 => return wrong!("its pages were left to a page server"),
+        _ => return wrong!("flags {flags:#x} are not known"),
+    };
+    let pages = entry.nr_pages.unwrap_or(u64::from(entry.compat_nr_pages));
+    if map
+        .len
+        .checked_add(pages.saturating_mul(PAGE_SIZE))
+        .is_none_or(|len| len > i64::MAX as u64)
+    {
+        return Err(Wrong::new("its pages are more than a file can hold"));
+    }
+    Ok(PageRun {
+        start: entry.vaddr,
+        pages,
+        at,
+    })
+}
+
+/// Appends a run, joined to the last where the pages and their bytes follow on.
+fn push(runs: &mut Vec<PageRun>, run: PageRun) {
+    if let Some(last) = runs.last_mut() {
+        let len = last.pages * PAGE_SIZE;
+        let follows = match (last.at, run.at) {
+            (PageLocation::Here { offset: before, .. }, PageLocation::Here { offset, .. }) => {
+                before + len == offset
+            }
+            (before, after) => before == after,
+        };
+        if last.start + len == run.start && follows {
+            last.pages += run.pages;
+            return;
+        }
+    }
+    runs.push(run);
+}
