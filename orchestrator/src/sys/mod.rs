@@ -8,7 +8,17 @@
     reason = "system calls; the rest of the crate goes through these wrappers"
 )]
 
+pub mod fd;
+pub mod file;
+pub mod futex;
+pub mod lifeline;
+pub mod mem;
+pub mod pipe;
+pub mod ptrace;
+pub mod shared;
+pub mod signal;
 pub mod types;
+pub mod wait;
 
 pub use types::{Pid, RemoteAddr, RemoteFd, Tid};
 
