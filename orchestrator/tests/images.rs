@@ -2,6 +2,7 @@
 
 mod images {
     mod broken;
+    mod older;
     mod peer;
     mod rich;
     mod roundtrip;

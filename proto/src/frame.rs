@@ -162,7 +162,7 @@ mod tests {
     use crate::kinds::{FS, INVENTORY, PIPES_DATA, STATS};
     use crate::pb;
 
-    fn read<'a>(file: &'a [u8], kind: Kind) -> Result<Reader<&'a [u8]>, Error> {
+    fn read(file: &[u8], kind: Kind) -> Result<Reader<&[u8]>, Error> {
         Reader::new(file, file.len() as u64, kind)
     }
 

@@ -3,15 +3,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
+use crate::sys::folder;
 
 /// An open images folder.
 #[derive(Debug)]
@@ -22,39 +20,29 @@ pub(super) struct Dir {
 impl Dir {
     /// Opens the folder at `path`.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        match nix::fcntl::open(path, flags, Mode::empty()) {
+        match folder::open(path) {
             Ok(fd) => Ok(Self { fd }),
-            Err(Errno::ENOTDIR) if path.exists() => Err(Error::NotAFolder { path: path.into() }),
-            Err(errno) => Err(Error::Folder {
+            Err(error) if error.errno == Errno::ENOTDIR && path.exists() => {
+                Err(Error::NotAFolder { path: path.into() })
+            }
+            Err(error) => Err(Error::Folder {
                 path: path.into(),
-                source: errno.into(),
+                source: error.errno.into(),
             }),
         }
     }
 
     /// Creates `name`, or empties it, for reading and writing.
     pub(super) fn create(&self, name: &str) -> Result<File> {
-        let flags =
-            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        openat(
-            self.fd.as_fd(),
-            name,
-            flags,
-            Mode::from_bits_truncate(0o600),
-        )
-        .map(File::from)
-        .map_err(|errno| failed("create", name, errno.into()))
+        folder::create(&self.fd, name).map_err(|error| failed("create", name, error.errno.into()))
     }
 
     /// Opens `name` for reading; `None` where there is no such file.
     pub(super) fn open_file(&self, name: &str) -> Result<Option<File>> {
-        // O_NONBLOCK: a FIFO planted under an image's name must not hang the reader; it is refused below.
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = match openat(self.fd.as_fd(), name, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(failed("open", name, errno.into())),
+        let file = match folder::open_file(&self.fd, name) {
+            Ok(file) => file,
+            Err(error) if error.errno == Errno::ENOENT => return Ok(None),
+            Err(error) => return Err(failed("open", name, error.errno.into())),
         };
         let meta = file
             .metadata()
@@ -62,6 +50,7 @@ impl Dir {
         if meta.is_file() {
             Ok(Some(file))
         } else {
+            // A FIFO planted under an image's name, say.
             let what = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             Err(failed("open", name, what))
         }
@@ -69,16 +58,18 @@ impl Dir {
 
     /// Removes `name`; one that is not there is no error.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
-        match unlinkat(self.fd.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(failed("remove", name, errno.into())),
+        match folder::remove(&self.fd, name) {
+            Err(error) if error.errno != Errno::ENOENT => {
+                Err(failed("remove", name, error.errno.into()))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Gives `from` the name `to`, replacing what has it.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        renameat(self.fd.as_fd(), from, self.fd.as_fd(), to)
-            .map_err(|errno| failed("rename to", to, errno.into()))
+        folder::rename(&self.fd, from, to)
+            .map_err(|error| failed("rename to", to, error.errno.into()))
     }
 }
 

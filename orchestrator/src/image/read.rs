@@ -262,7 +262,7 @@ impl Reader {
         let locks = read_all::<pb::FileLockEntry>(&self.dir, "filelocks.img", kinds::FILE_LOCKS)?;
         for lock in locks.unwrap_or_default() {
             self.beyond.push(Refusal {
-                task: i32::try_from(lock.pid).unwrap_or(0),
+                task: lock.pid,
                 object: format!("lock on descriptor {}", lock.fd),
                 reason: "file locks are not restored yet".into(),
             });

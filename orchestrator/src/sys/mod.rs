@@ -10,6 +10,7 @@
 
 pub mod fd;
 pub mod file;
+pub mod folder;
 pub mod futex;
 pub mod lifeline;
 pub mod mem;

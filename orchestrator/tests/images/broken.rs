@@ -90,7 +90,8 @@ fn truncation_never_panics_and_names_the_file() {
     for name in images(dir.path()) {
         let path = dir.path().join(&name);
         let whole = std::fs::read(&path).unwrap();
-        for len in 0..whole.len() {
+        let step = if whole.len() > 1024 { 7 } else { 1 };
+        for len in (0..whole.len()).step_by(step) {
             std::fs::write(&path, &whole[..len]).unwrap();
             match read(dir.path()) {
                 Err(error) => assert!(!words(&error).is_empty()),
@@ -121,29 +122,36 @@ fn is_list(name: &str) -> bool {
 }
 
 #[test]
-fn flipped_bits_never_panic() {
-    for source in ["sleep", "rich"] {
-        let dir = tempfile::tempdir().unwrap();
-        match source {
-            "rich" => write(dir.path(), &rich::snapshot(), &PAGES).unwrap(),
-            name => copy(&sample(name), dir.path()),
-        }
-        for name in images(dir.path()) {
-            let path = dir.path().join(&name);
-            let whole = std::fs::read(&path).unwrap();
-            let mut bytes = whole.clone();
-            for at in 0..whole.len() {
-                for flip in [1 << (at % 8), 0xff] {
-                    bytes[at] ^= flip;
-                    std::fs::write(&path, &bytes).unwrap();
-                    if let Ok(set) = read(dir.path()) {
-                        set.refusals();
-                    }
-                    bytes[at] = whole[at];
-                }
+fn flipped_bits_of_the_peers_set_never_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&sample("sleep"), dir.path());
+    flip(dir.path());
+}
+
+#[test]
+fn flipped_bits_of_a_rich_set_never_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &rich::snapshot(), &PAGES).unwrap();
+    flip(dir.path());
+}
+
+/// Reads the set once for each byte of it, with one bit of that byte flipped.
+fn flip(dir: &Path) {
+    for name in images(dir) {
+        let path = dir.join(&name);
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        // Long images are long for their registers and areas: every seventh byte meets each of their fields.
+        let step = if whole.len() > 1024 { 7 } else { 1 };
+        for at in (0..whole.len()).step_by(step) {
+            bytes[at] ^= 1 << (at / step % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            if let Ok(set) = read(dir) {
+                set.refusals();
             }
-            std::fs::write(&path, &whole).unwrap();
+            bytes[at] = whole[at];
         }
+        std::fs::write(&path, &whole).unwrap();
     }
 }
 

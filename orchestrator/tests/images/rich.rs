@@ -430,6 +430,14 @@ fn task() -> Task {
                 hard: u64::MAX,
             })
             .collect(),
+        threads: vec![thread(1000), thread(1001)],
+        ..attributes()
+    }
+}
+
+/// What a task has beside structures of its own.
+fn attributes() -> Task {
+    Task {
         loginuid: Some(1000),
         oom_score_adj: Some(-17),
         child_subreaper: true,
@@ -442,7 +450,6 @@ fn task() -> Task {
         memory_merge: Some(true),
         tsc_mode: Some(2),
         io_flusher: Some(false),
-        threads: vec![thread(1000), thread(1001)],
         ..Task::default()
     }
 }
