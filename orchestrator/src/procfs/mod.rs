@@ -1,9 +1,19 @@
 //! Readers of `/proc`: pure parsers of bytes, and beside each the function that reads the file. No decisions.
 //!
 //! A parser takes the bytes of a whole file and answers with plain data, or with an [`Error`] that names the file, the line
-//! and what was expected there. Names and paths stay bytes: the kernel does not promise UTF-8.
+//! and what was expected there. Names and paths stay bytes: the kernel does not promise UTF-8. A line with a key that no
+//! parser knows is passed over, as newer kernels add some, except where it says what kind of object a file is.
 
-use std::path::PathBuf;
+pub mod fd;
+pub mod smaps;
+pub mod stat;
+pub mod status;
+pub mod tasks;
+mod text;
+
+use crate::sys::{Pid, Tid};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// What every reader of this module returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -31,4 +41,103 @@ pub enum Error {
         /// What stands there, shortened.
         found: String,
     },
+}
+
+impl Error {
+    /// Returns the number of the error that the kernel answered with, if that is what happened.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Read { source, .. } => source.raw_os_error(),
+            Self::Unexpected { .. } => None,
+        }
+    }
+}
+
+/// Whose folder a file is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A process: `/proc/PID`.
+    Process(Pid),
+    /// One thread of a process: `/proc/PID/task/TID`.
+    Thread(Pid, Tid),
+}
+
+impl From<Pid> for Subject {
+    fn from(pid: Pid) -> Self {
+        Self::Process(pid)
+    }
+}
+
+impl From<(Pid, Tid)> for Subject {
+    fn from((pid, tid): (Pid, Tid)) -> Self {
+        Self::Thread(pid, tid)
+    }
+}
+
+impl Subject {
+    /// Returns the path of `name` in the folder.
+    pub fn path(self, name: &str) -> PathBuf {
+        match self {
+            Self::Process(pid) => format!("/proc/{pid}/{name}").into(),
+            Self::Thread(pid, tid) => format!("/proc/{pid}/task/{tid}/{name}").into(),
+        }
+    }
+
+    /// Reads the whole file `name`.
+    pub fn read(self, name: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(name, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads the whole file `name` into `bytes`, which keeps its capacity from file to file.
+    pub fn read_into(self, name: &str, bytes: &mut Vec<u8>) -> Result<()> {
+        read_into(&self.path(name), bytes)
+    }
+}
+
+/// Least room offered to a read: the kernel fills its own buffer of one page up to many, and asks less often if it may.
+const READ_SIZE: usize = 4096;
+
+/// Reads the whole file at `path` into `bytes`.
+///
+/// The length of a file of `/proc` is not known before; the room doubles, so that a long file costs few calls.
+pub(crate) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
+    let failed = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let room = bytes.capacity().max(READ_SIZE);
+    bytes.resize(room, 0);
+    let mut len = 0;
+    loop {
+        if len == bytes.len() {
+            bytes.resize(len * 2, 0);
+        }
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(got) => len += got,
+            Err(source) if source.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    bytes.truncate(len);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_which_file() {
+        let error = Subject::from(Pid(i32::MAX)).read("stat").expect_err("none");
+        assert_eq!(error.errno(), Some(libc::ENOENT));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot read /proc/2147483647/stat: ")
+        );
+    }
 }

@@ -187,10 +187,12 @@ mod tests {
         let mapping = SharedMapping::anonymous(4096, Place::Anywhere).expect("map");
         let mine = Lifeline::tie(&mapping, 0).expect("tie");
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let thread = scope.spawn(|| {
                 std::mem::forget(Lifeline::tie(&mapping, 128).expect("tie"));
                 drop(Lifeline::tie(&mapping, 256).expect("tie"));
             });
+            // The scope's own end waits for the closure, a join for the kernel's thread.
+            thread.join().expect("join");
         });
         let word = |offset| mapping.atomic_u32(offset).load(Ordering::SeqCst);
         assert_eq!(word(0), Tid::this().0 as u32 | WAITERS);
