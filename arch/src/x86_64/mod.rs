@@ -3,4 +3,5 @@
 pub mod gate;
 pub mod regs;
 pub mod rt;
+pub mod start;
 pub mod xstate;

@@ -8,14 +8,20 @@
     reason = "system calls; the rest of the crate goes through these wrappers"
 )]
 
+pub mod clock;
+pub mod clone;
 pub mod fd;
 pub mod file;
 pub mod folder;
 pub mod futex;
 pub mod lifeline;
 pub mod mem;
+pub mod ns;
+pub mod pagemap_scan;
 pub mod pipe;
+pub mod process;
 pub mod ptrace;
+pub mod sched;
 pub mod shared;
 pub mod signal;
 pub mod types;

@@ -4,6 +4,7 @@
 //! is not, or is gone. Addresses that `PTRACE_*` calls take are ours: nothing here reads the target's memory.
 
 use super::{Error, RemoteAddr, Result, Tid, check, syscall};
+use arch::regs::Regs;
 use nix::errno::Errno;
 
 bitflags::bitflags! {
@@ -36,6 +37,8 @@ const SYSCALL: usize = 24;
 const DETACH: usize = 17;
 const GETREGS: usize = 12;
 const SETREGS: usize = 13;
+const GET_THREAD_AREA: usize = 25;
+const SET_THREAD_AREA: usize = 26;
 const SETOPTIONS: usize = 0x4200;
 const GETEVENTMSG: usize = 0x4201;
 const GETSIGINFO: usize = 0x4202;
@@ -146,20 +149,40 @@ pub fn detach(tid: Tid, sig: i32) -> Result<()> {
 }
 
 /// Returns the general registers.
-pub fn getregs(tid: Tid) -> Result<libc::user_regs_struct> {
-    let mut regs = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
-    let data = regs.as_mut_ptr().expose_provenance();
-    // SAFETY: PTRACE_GETREGS writes one `user_regs_struct` at `data`, which has that size.
+pub fn getregs(tid: Tid) -> Result<Regs> {
+    let mut regs = Regs::default();
+    let data = std::ptr::from_mut(&mut regs).expose_provenance();
+    // SAFETY: PTRACE_GETREGS writes one `user_regs_struct`, which `Regs` is; all its fields are plain numbers.
     unsafe { ptrace("ptrace(PTRACE_GETREGS)", GETREGS, tid, 0, data) }?;
-    // SAFETY: it was zeroed, and zeros as well as whatever the kernel wrote are values of its integer fields.
-    Ok(unsafe { regs.assume_init() })
+    Ok(regs)
 }
 
 /// Sets the general registers.
-pub fn setregs(tid: Tid, regs: &libc::user_regs_struct) -> Result<()> {
+pub fn setregs(tid: Tid, regs: &Regs) -> Result<()> {
     let data = std::ptr::from_ref(regs).expose_provenance();
-    // SAFETY: PTRACE_SETREGS reads one `user_regs_struct` at `data`, which is one.
+    // SAFETY: PTRACE_SETREGS reads one `user_regs_struct` at `data`, which `Regs` is.
     unsafe { ptrace("ptrace(PTRACE_SETREGS)", SETREGS, tid, 0, data) }.map(drop)
+}
+
+/// First of the GDT's entries that a thread may set for itself, on x86-64 (`GDT_ENTRY_TLS_MIN`); there are three.
+pub const FIRST_TLS_ENTRY: u32 = 12;
+
+/// Returns the GDT's entry `index` of the thread: its `struct user_desc` (entry, base, limit, flags).
+pub fn get_thread_area(tid: Tid, index: u32) -> Result<[u32; 4]> {
+    let mut desc = [0; 4];
+    let data = desc.as_mut_ptr().expose_provenance();
+    let call = "ptrace(PTRACE_GET_THREAD_AREA)";
+    // SAFETY: the kernel writes one `struct user_desc`, four words of 32 bits.
+    unsafe { ptrace(call, GET_THREAD_AREA, tid, index as usize, data) }?;
+    Ok(desc)
+}
+
+/// Sets the GDT's entry of the thread that `desc` names.
+pub fn set_thread_area(tid: Tid, desc: &[u32; 4]) -> Result<()> {
+    let data = desc.as_ptr().expose_provenance();
+    let call = "ptrace(PTRACE_SET_THREAD_AREA)";
+    // SAFETY: the kernel reads one `struct user_desc`, four words of 32 bits.
+    unsafe { ptrace(call, SET_THREAD_AREA, tid, desc[0] as usize, data) }.map(drop)
 }
 
 /// Reads register set `note` into `buf`, which gets the length of the set.

@@ -131,6 +131,9 @@ mod tests {
         let regs = ptrace::getregs(tid).expect("registers");
         assert_ne!(regs.rip, 0);
         ptrace::setregs(tid, &regs).expect("set registers");
+        let tls = ptrace::get_thread_area(tid, ptrace::FIRST_TLS_ENTRY).expect("thread area");
+        assert_eq!(tls[0], ptrace::FIRST_TLS_ENTRY);
+        ptrace::set_thread_area(tid, &tls).expect("set thread area");
         let mut xstate = Vec::new();
         ptrace::get_regset(tid, ptrace::NT_X86_XSTATE, &mut xstate).expect("xstate");
         assert!(xstate.len() >= 576, "xstate of {} bytes", xstate.len());
