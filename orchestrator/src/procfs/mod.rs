@@ -4,12 +4,20 @@
 //! and what was expected there. Names and paths stay bytes: the kernel does not promise UTF-8. A line with a key that no
 //! parser knows is passed over, as newer kernels add some, except where it says what kind of object a file is.
 
+pub mod attributes;
 pub mod fd;
+pub mod fdinfo;
+pub mod limits;
+pub mod locks;
+pub mod mountinfo;
+pub mod numa_maps;
+pub mod pagemap;
 pub mod smaps;
 pub mod stat;
 pub mod status;
 pub mod tasks;
 mod text;
+pub mod timers;
 
 use crate::sys::{Pid, Tid};
 use std::io::Read;

@@ -155,7 +155,6 @@ impl<'a> Line<'a> {
     }
 
     /// Checks that nothing is left.
-    #[expect(dead_code, reason = "the readers that need it come next")]
     pub(super) fn end(&self, expected: &'static str) -> Result<()> {
         if self.rest.trim_ascii().is_empty() {
             Ok(())
@@ -169,10 +168,6 @@ fn digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the readers that need it come next")
-)]
 /// Undoes the escapes of `mangle_path` (`fs/seq_file.c`): a backslash and three octal digits.
 pub(super) fn unescape(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
