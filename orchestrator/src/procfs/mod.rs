@@ -104,24 +104,27 @@ impl Subject {
     }
 }
 
-/// Least room offered to a read: the kernel fills its own buffer of one page up to many, and asks less often if it may.
+/// Least room offered to a read: most files answer with at most a page at a time (`fs/seq_file.c`).
 const READ_SIZE: usize = 4096;
+
+/// Most room made ahead, as it has to be zeroed.
+const ROOM_AHEAD: usize = 64 << 10;
 
 /// Reads the whole file at `path` into `bytes`.
 ///
-/// The length of a file of `/proc` is not known before; the room doubles, so that a long file costs few calls.
+/// The length of a file of `/proc` is not known before: the room grows with what came.
 pub(crate) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,
     };
     let mut file = std::fs::File::open(path).map_err(failed)?;
-    let room = bytes.capacity().max(READ_SIZE);
-    bytes.resize(room, 0);
+    bytes.clear();
     let mut len = 0;
     loop {
-        if len == bytes.len() {
-            bytes.resize(len * 2, 0);
+        let room = bytes.len() - len;
+        if room == 0 || (len >= ROOM_AHEAD && room < READ_SIZE) {
+            bytes.resize(len + len.clamp(READ_SIZE, ROOM_AHEAD), 0);
         }
         match file.read(&mut bytes[len..]) {
             Ok(0) => break,

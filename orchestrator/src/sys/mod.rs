@@ -19,6 +19,7 @@ pub mod mem;
 pub mod ns;
 pub mod pagemap_scan;
 pub mod pipe;
+pub mod poll;
 pub mod process;
 pub mod ptrace;
 pub mod sched;
