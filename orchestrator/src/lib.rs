@@ -3,6 +3,7 @@
 pub mod blobs;
 pub mod image;
 pub mod objects;
+pub mod plan;
 pub mod procfs;
 pub mod snapshot;
 pub mod sys;

@@ -4,4 +4,5 @@ pub mod gate;
 pub mod regs;
 pub mod rt;
 pub mod start;
+pub mod vdso;
 pub mod xstate;

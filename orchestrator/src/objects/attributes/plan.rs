@@ -1,1 +1,120 @@
 //! From the fact to operations. Pure.
+
+use crate::plan::{Builder, Host, Object, Report};
+use crate::snapshot::{Task, Thread};
+
+/// `PR_MCE_KILL_SET` and `PR_MCE_KILL_DEFAULT` (`include/uapi/linux/prctl.h`).
+const MCE_KILL_SET: u64 = 1;
+const MCE_KILL_DEFAULT: u32 = 2;
+/// `PR_SET_IO_FLUSHER` (Linux 5.6).
+const PR_SET_IO_FLUSHER: u64 = 57;
+/// `PR_TSC_ENABLE`.
+const TSC_ENABLE: u32 = 1;
+/// Speculation that can be controlled per task: store bypass, indirect branch, L1D flush; their states.
+const SPEC_PRCTL: u32 = 1;
+const SPEC_ENABLE: u32 = 1 << 1;
+const SPEC_STATES: u32 = 0x1e;
+
+/// Adds what the process has beside memory, descriptors and signals.
+pub fn plan_process(b: &mut Builder, task: &Task, host: &Host, report: &mut Report) {
+    b.object(Object::Task("personality"));
+    b.call(libc::SYS_personality, &[u64::from(task.personality)]);
+    if task.child_subreaper {
+        prctl(
+            b,
+            "child subreaper",
+            &[libc::PR_SET_CHILD_SUBREAPER as u64, 1],
+        );
+    }
+    for bit in (0..32).filter(|bit| task.membarrier >> bit & 1 != 0) {
+        b.object(Object::Task("membarrier registration"));
+        b.call_returns(libc::SYS_membarrier, &[1 << bit, 0, 0], 0);
+    }
+    if let Some(policy) = task.mce_kill.filter(|&policy| policy != MCE_KILL_DEFAULT) {
+        let set = libc::PR_MCE_KILL as u64;
+        prctl(
+            b,
+            "machine-check policy",
+            &[set, MCE_KILL_SET, u64::from(policy)],
+        );
+    }
+    if task.io_flusher == Some(true) {
+        if host.has_sys_resource() {
+            prctl(b, "I/O flusher", &[PR_SET_IO_FLUSHER, 1]);
+        } else {
+            report.lose("I/O flusher state: setting it needs CAP_SYS_RESOURCE");
+        }
+    }
+    plan_proc_files(b, task, host, report);
+}
+
+/// Adds what is set by writing to the process's own files in `/proc`.
+fn plan_proc_files(b: &mut Builder, task: &Task, host: &Host, report: &mut Report) {
+    if let Some(filter) = task.coredump_filter {
+        b.object(Object::Task("coredump_filter"));
+        let text = format!("{filter:#x}");
+        b.write_file(b"/proc/self/coredump_filter", text.as_bytes());
+    }
+    if let Some(adj) = task.oom_score_adj.filter(|&adj| adj != host.oom_score_adj) {
+        if adj < host.oom_score_adj && !host.has_sys_resource() {
+            report.lose(format!(
+                "oom_score_adj {adj}: lowering it needs CAP_SYS_RESOURCE"
+            ));
+        } else {
+            b.object(Object::Task("oom_score_adj"));
+            b.write_file(b"/proc/self/oom_score_adj", adj.to_string().as_bytes());
+        }
+    }
+    // An autogroup belongs to a session: one that the task does not lead is the caller's.
+    if let Some(nice) = task.autogroup_nice.filter(|&nice| nice != 0) {
+        if host.has_autogroup && task.sid == task.pid {
+            b.object(Object::Task("autogroup nice"));
+            b.write_file(b"/proc/self/autogroup", nice.to_string().as_bytes());
+        } else {
+            report.lose(format!(
+                "autogroup nice {nice}: the session's autogroup is not the task's own"
+            ));
+        }
+    }
+    if let Some(uid) = task.loginuid.filter(|&uid| Some(uid) != host.loginuid) {
+        b.object(Object::Task("loginuid"));
+        b.write_file(b"/proc/self/loginuid", uid.to_string().as_bytes());
+    }
+}
+
+/// Adds what a thread has of this.
+pub fn plan_thread(b: &mut Builder, thread: &Thread) {
+    for (which, state) in (0_u64..).zip(thread.speculation) {
+        let Some(state) = state else { continue };
+        let can_be_set = state & SPEC_PRCTL != 0;
+        if can_be_set && state & SPEC_STATES != SPEC_ENABLE && state & SPEC_STATES != 0 {
+            b.object(Object::Thread(thread.tid, "speculation control"));
+            let set = libc::PR_SET_SPECULATION_CTRL as u64;
+            let args = [set, which, u64::from(state & SPEC_STATES)];
+            b.call_returns(libc::SYS_prctl, &args, 0);
+        }
+    }
+}
+
+/// Adds what is in force from then on, or would be reset by the change of credentials before.
+pub fn plan_thread_last(b: &mut Builder, task: &Task, thread: &Thread) {
+    if thread.pdeath_signal != 0 {
+        b.object(Object::Thread(thread.tid, "parent-death signal"));
+        let set = libc::PR_SET_PDEATHSIG as u64;
+        let args = [set, u64::from(thread.pdeath_signal)];
+        b.call_returns(libc::SYS_prctl, &args, 0);
+    }
+    if let Some(mode) = task
+        .tsc_mode
+        .filter(|&mode| mode != TSC_ENABLE && mode != 0)
+    {
+        b.object(Object::Thread(thread.tid, "time-stamp counter"));
+        let set = libc::PR_SET_TSC as u64;
+        b.call_returns(libc::SYS_prctl, &[set, u64::from(mode)], 0);
+    }
+}
+
+fn prctl(b: &mut Builder, what: &'static str, args: &[u64]) {
+    b.object(Object::Task(what));
+    b.call_returns(libc::SYS_prctl, args, 0);
+}

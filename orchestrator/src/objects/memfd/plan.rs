@@ -1,1 +1,100 @@
 //! From the fact to operations. Pure.
+//!
+//! The inode is made with its content at a temporary number, and every description and mapping of it is opened from there by
+//! `/proc/self/fd/N`, with flags of its own. What must be allowed while it is filled is forbidden by seals after.
+
+use crate::objects::regular::plan::{open_flags, plan_offset};
+use crate::plan::Builder;
+use crate::snapshot::{MemfdFile, MemfdInode, PAGE_SIZE};
+
+/// `MFD_ALLOW_SEALING`, `MFD_HUGETLB` (`include/uapi/linux/memfd.h`).
+const MFD_ALLOW_SEALING: u64 = 2;
+const MFD_HUGETLB: u64 = 4;
+/// `F_SEAL_SEAL`, `F_SEAL_WRITE` (`include/uapi/linux/fcntl.h`).
+const F_SEAL_SEAL: u32 = 1;
+const F_SEAL_WRITE: u32 = 8;
+/// `F_ADD_SEALS`.
+const F_ADD_SEALS: u64 = 1033;
+/// Largest huge page, to whose multiple a mapping of any memfd may be rounded up.
+const HUGE: u64 = 1 << 30;
+
+/// Adds the inode with size, owner and mode, and returns the number of its first description.
+pub fn plan_create(b: &mut Builder, inode: &MemfdInode) -> i32 {
+    let name = b.put_cstr(&inode.name);
+    let huge = match inode.hugetlb_flag {
+        0 => 0,
+        flag => u64::from(flag) | MFD_HUGETLB,
+    };
+    // A memfd that was made without MFD_ALLOW_SEALING has this seal and no other.
+    let sealing = if inode.seals == F_SEAL_SEAL {
+        0
+    } else {
+        MFD_ALLOW_SEALING
+    };
+    let fd = b.open(libc::SYS_memfd_create, &[name, huge | sealing]);
+    if inode.size != 0 {
+        b.call_returns(libc::SYS_ftruncate, &[fd as u64, inode.size], 0);
+    }
+    if (inode.uid, inode.gid) != (0, 0) {
+        let args = [fd as u64, u64::from(inode.uid), u64::from(inode.gid)];
+        b.call_returns(libc::SYS_fchown, &args, 0);
+    }
+    if let Some(mode) = inode.mode {
+        let args = [fd as u64, u64::from(mode & 0o7777)];
+        b.call_returns(libc::SYS_fchmod, &args, 0);
+    }
+    fd
+}
+
+/// Returns the bytes of address space to fill it in.
+pub fn mapped_len(inode: &MemfdInode) -> u64 {
+    let unit = if inode.hugetlb_flag == 0 {
+        PAGE_SIZE
+    } else {
+        HUGE
+    };
+    inode.size.next_multiple_of(unit)
+}
+
+/// Adds a mapping of all of it at `at`.
+pub fn plan_map(b: &mut Builder, inode: &MemfdInode, fd: i32, at: u64) {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE) as u64;
+    let args = [at, mapped_len(inode), prot, flags, fd as u64, 0];
+    b.call_returns(libc::SYS_mmap, &args, at as i64);
+}
+
+/// Adds the end of that mapping.
+pub fn plan_unmap(b: &mut Builder, inode: &MemfdInode, at: u64) {
+    b.call_returns(libc::SYS_munmap, &[at, mapped_len(inode)], 0);
+}
+
+/// Adds the seals that no mapping of the task can contradict: F_SEAL_WRITE forbids shared writable mappings for ever, and
+/// lets others be made.
+pub fn plan_early_seals(b: &mut Builder, inode: &MemfdInode, fd: i32) {
+    if inode.seals & F_SEAL_WRITE != 0 {
+        plan_seals(b, inode, fd);
+    }
+}
+
+/// Adds the seals once all is mapped: F_SEAL_FUTURE_WRITE lets the mappings that are there be.
+pub fn plan_late_seals(b: &mut Builder, inode: &MemfdInode, fd: i32) {
+    if inode.seals & F_SEAL_WRITE == 0 && inode.seals & !F_SEAL_SEAL != 0 {
+        plan_seals(b, inode, fd);
+    }
+}
+
+fn plan_seals(b: &mut Builder, inode: &MemfdInode, fd: i32) {
+    let args = [fd as u64, F_ADD_SEALS, u64::from(inode.seals)];
+    b.call_returns(libc::SYS_fcntl, &args, 0);
+}
+
+/// Adds a description of the inode that `master` refers to.
+pub fn plan_open(b: &mut Builder, file: &MemfdFile, master: i32, flags: u32) -> i32 {
+    let path = format!("/proc/self/fd/{master}");
+    // O_NOFOLLOW would stop at the link in /proc.
+    let flags = open_flags(flags) & !(libc::O_NOFOLLOW as u32);
+    let fd = b.open_path(path.as_bytes(), flags);
+    plan_offset(b, fd, file.pos);
+    fd
+}

@@ -1,1 +1,57 @@
-//! From the fact to operations. Pure.
+//! From the fact to operations. Pure. All signals are blocked while a task is restored, so what is queued stays queued, even
+//! where the task ignores it.
+
+use crate::plan::{Builder, Object};
+use crate::snapshot::{QueuedSignal, SigAction, Thread};
+
+/// Bytes of the kernel's `sigset_t`.
+const SIGSET_LEN: u64 = 8;
+
+/// Adds the dispositions, those that are default too: the launch may have inherited ignored ones.
+pub fn plan_actions(b: &mut Builder, actions: &[SigAction]) {
+    b.object(Object::Task("signal actions"));
+    for (signal, action) in (1_u64..).zip(actions) {
+        if signal == libc::SIGKILL as u64 || signal == libc::SIGSTOP as u64 {
+            continue;
+        }
+        let words = [action.handler, action.flags, action.restorer, action.mask];
+        let at = b.put_words(&words);
+        b.call_returns(libc::SYS_rt_sigaction, &[signal, at, 0, SIGSET_LEN], 0);
+    }
+}
+
+/// Adds the signals that wait for the process. To be run by the leader: nobody else may forge what the kernel sent
+/// (`do_rt_sigqueueinfo`, `kernel/signal.c`).
+pub fn plan_pending_process(b: &mut Builder, pid: i32, pending: &[QueuedSignal]) {
+    for signal in pending {
+        b.object(Object::Task("pending signal"));
+        let info = b.put(&signal.0);
+        let args = [pid as u64, signal.number() as u64, info];
+        b.call_returns(libc::SYS_rt_sigqueueinfo, &args, 0);
+    }
+}
+
+/// Adds the signals that wait for a thread. To be run by that thread.
+pub fn plan_pending_thread(b: &mut Builder, pid: i32, thread: &Thread) {
+    for signal in &thread.pending {
+        b.object(Object::Thread(thread.tid, "pending signal"));
+        let info = b.put(&signal.0);
+        let args = [pid as u64, thread.tid as u64, signal.number() as u64, info];
+        b.call_returns(libc::SYS_rt_tgsigqueueinfo, &args, 0);
+    }
+}
+
+/// Adds the alternate stack.
+pub fn plan_altstack(b: &mut Builder, thread: &Thread) {
+    let Some(stack) = thread.altstack else {
+        return;
+    };
+    // Being on it is no property that is set: the stack pointer says it.
+    let flags = u64::from(stack.flags & !(libc::SS_ONSTACK as u32));
+    if stack.size == 0 && flags & libc::SS_DISABLE as u64 == 0 {
+        return;
+    }
+    b.object(Object::Thread(thread.tid, "alternate signal stack"));
+    let at = b.put_words(&[stack.sp, flags, stack.size]);
+    b.call_returns(libc::SYS_sigaltstack, &[at, 0], 0);
+}

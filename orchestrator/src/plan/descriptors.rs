@@ -1,0 +1,370 @@
+//! Descriptors: every open file description made once, at the first of its numbers, and shared to the others.
+//!
+//! Numbers are simulated ([`super::fds`]). A description is made at whatever number the kernel gives, which in an ordinary
+//! program is the very one that it had, as they are made in ascending order; else it is moved. Temporaries that live longer
+//! than one description (ends of pipes, memfds) stand above every number of the snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fill::{self, Target};
+use super::program::{Builder, Object};
+use super::task::Making;
+use crate::objects::{device, epoll, eventfd, memfd, pipe, regular, signalfd, timerfd, tty};
+use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
+
+/// Adds all descriptors.
+pub fn plan_all(m: &mut Making<'_>) {
+    let mut users: BTreeMap<FileId, Vec<FdEntry>> = BTreeMap::new();
+    for entry in &m.task.fds {
+        users.entry(entry.file).or_default().push(*entry);
+    }
+    plan_memfds(m);
+    let mut done = BTreeSet::new();
+    for entry in &m.task.fds {
+        if done.contains(&entry.file) {
+            continue;
+        }
+        let Some(file) = m.snapshot.file(entry.file) else {
+            let reason = format!("its file {} is not in the images", entry.file.0);
+            m.report
+                .refuse(format!("descriptor {}", entry.fd), reason, "");
+            continue;
+        };
+        if let FileKind::Pipe(end) = file.kind {
+            plan_pipe(m, end.pipe_id, &users, &mut done);
+            continue;
+        }
+        done.insert(file.id);
+        m.b.object(object(entry.fd, file));
+        if let Some(fd) = make(m, entry.fd, file) {
+            plan_flags(&mut m.b, fd, file);
+            place(m, fd, file.id, &users[&file.id]);
+        }
+    }
+    plan_watches(m);
+}
+
+/// Returns the words for a descriptor.
+fn object(fd: i32, file: &OpenFile) -> Object {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let what = match &file.kind {
+        FileKind::Regular(file) => text(&file.path),
+        FileKind::Device(device) => text(&device.node.path),
+        FileKind::Pipe(end) => format!("pipe {}", end.pipe_id),
+        FileKind::EventFd(_) => "eventfd".into(),
+        FileKind::Epoll(_) => "epoll".into(),
+        FileKind::TimerFd(_) => "timerfd".into(),
+        FileKind::SignalFd(_) => "signalfd".into(),
+        FileKind::Memfd(memfd) => format!("memfd {}", memfd.inode_id),
+        FileKind::Terminal(terminal) => text(&terminal.node.path),
+        FileKind::Unsupported(name) => name.clone(),
+    };
+    Object::Descriptor(fd, what)
+}
+
+/// Adds the making of a description at the lowest free number, and returns that.
+fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
+    let b = &mut m.b;
+    let made = match &file.kind {
+        FileKind::Regular(regular) => regular::plan::plan_open(b, regular, file.flags),
+        FileKind::Device(device) => device::plan::plan_open(b, device, file.flags),
+        FileKind::EventFd(eventfd) => eventfd::plan::plan_create(b, eventfd, file.flags),
+        FileKind::Epoll(_) => epoll::plan::plan_create(b),
+        FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
+        FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
+        FileKind::Memfd(memfd) => {
+            let Some(&master) = m.memfds.get(&memfd.inode_id) else {
+                let reason = format!("memfd {} is not in the images", memfd.inode_id);
+                m.report.refuse(format!("descriptor {fd}"), reason, "");
+                return None;
+            };
+            memfd::plan::plan_open(b, memfd, master, file.flags)
+        }
+        FileKind::Terminal(terminal) => {
+            let (host, settings) = (m.host, m.settings);
+            match tty::plan::path(terminal, host.terminal.as_deref(), settings.shell_job) {
+                Ok(path) => b.open_path(path, regular::plan::open_flags(file.flags) | NOCTTY),
+                Err((reason, remedy)) => {
+                    m.report
+                        .refuse(format!("descriptor {fd} (terminal)"), reason, remedy);
+                    return None;
+                }
+            }
+        }
+        FileKind::Unsupported(name) => {
+            let what = format!("descriptor {fd} ({name})");
+            m.report.refuse(what, "this kind is not restored yet", "");
+            return None;
+        }
+        FileKind::Pipe(_) => unreachable!("pipes are made by plan_pipe, both ends at once"),
+    };
+    Some(made)
+}
+
+const NOCTTY: u32 = libc::O_NOCTTY as u32;
+/// What `F_SETFL` changes (`SETFL_MASK`, `fs/fcntl.c`), less O_ASYNC, which follows when the owner is known.
+const SETFL: u32 = (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME) as u32;
+
+/// Adds status flags that a description of no path was not made with.
+fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
+    let given = match &file.kind {
+        // Opened with all of its flags.
+        FileKind::Regular(_) | FileKind::Device(_) | FileKind::Terminal(_) | FileKind::Memfd(_) => {
+            SETFL
+        }
+        FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::SignalFd(_) => {
+            libc::O_NONBLOCK as u32
+        }
+        _ => 0,
+    };
+    if file.flags & SETFL & !given != 0 {
+        set_flags(b, fd, file.flags & SETFL);
+    }
+}
+
+fn set_flags(b: &mut Builder, fd: i32, flags: u32) {
+    let args = [fd as u64, libc::F_SETFL as u64, u64::from(flags)];
+    b.call_returns(libc::SYS_fcntl, &args, 0);
+}
+
+/// Adds the moves that bring a description from the number it was made at to all of its own.
+fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
+    for entry in entries {
+        if entry.fd != made {
+            plan_dup(&mut m.b, made, entry.fd, entry.cloexec);
+        } else if entry.cloexec {
+            let args = [made as u64, libc::F_SETFD as u64, libc::FD_CLOEXEC as u64];
+            m.b.call_returns(libc::SYS_fcntl, &args, 0);
+        }
+    }
+    if entries.iter().all(|entry| entry.fd != made) {
+        m.b.close(made);
+    }
+    if let Some(entry) = entries.first() {
+        m.placed.insert(id, entry.fd);
+    }
+}
+
+fn plan_dup(b: &mut Builder, from: i32, to: i32, cloexec: bool) {
+    assert!(
+        !b.fds.is_used(to),
+        "descriptor {to} is free before it is made"
+    );
+    let flags = if cloexec { libc::O_CLOEXEC as u64 } else { 0 };
+    let args = [from as u64, to as u64, flags];
+    b.call_returns(libc::SYS_dup3, &args, i64::from(to));
+    b.fds.take(to);
+}
+
+/// Adds a duplicate out of the way of all numbers of the snapshot, and returns it.
+fn raise(m: &mut Making<'_>, fd: i32) -> i32 {
+    let to = m.b.fds.take_from(m.above);
+    let args = [fd as u64, libc::F_DUPFD as u64, m.above as u64];
+    m.b.call_returns(libc::SYS_fcntl, &args, i64::from(to));
+    to
+}
+
+/// Adds a pipe and all descriptions of its two ends.
+///
+/// The kernel makes one description of each end. Further ones come of opening `/proc/PID/fd/N`, and that sets O_LARGEFILE,
+/// which `pipe2` does not: so the flags tell which is which.
+fn plan_pipe(
+    m: &mut Making<'_>,
+    pipe_id: u32,
+    users: &BTreeMap<FileId, Vec<FdEntry>>,
+    done: &mut BTreeSet<FileId>,
+) {
+    let ends: Vec<&OpenFile> = users
+        .keys()
+        .filter_map(|id| m.snapshot.file(*id))
+        .filter(|file| matches!(file.kind, FileKind::Pipe(end) if end.pipe_id == pipe_id))
+        .collect();
+    let buffer = m.snapshot.pipes.iter().find(|pipe| pipe.pipe_id == pipe_id);
+    m.b.object(Object::Named(format!("pipe {pipe_id}")));
+    let made = pipe::plan::plan_create(&mut m.b);
+    let masters = made.map(|fd| {
+        let master = raise(m, fd);
+        m.b.close(fd);
+        master
+    });
+    if let Some(buffer) = buffer {
+        let max = m.host.pipe_max_size;
+        let can_exceed = m.host.has_sys_resource();
+        pipe::plan::plan_fill(&mut m.b, masters, buffer, (max, can_exceed), m.report);
+    }
+    let mut used = [false; 2];
+    for file in ends {
+        done.insert(file.id);
+        let entries = &users[&file.id];
+        m.b.object(object(entries[0].fd, file));
+        let fd = match pipe::plan::original_end(file.flags) {
+            Some(end) if !used[end] => {
+                used[end] = true;
+                masters[end]
+            }
+            _ => pipe::plan::plan_reopen(&mut m.b, masters, file.flags),
+        };
+        if file.flags & SETFL != 0 {
+            set_flags(&mut m.b, fd, file.flags & SETFL);
+        }
+        place_pipe(m, fd, masters, file.id, entries);
+    }
+    for fd in masters {
+        m.b.close(fd);
+    }
+}
+
+fn place_pipe(m: &mut Making<'_>, fd: i32, masters: [i32; 2], id: FileId, entries: &[FdEntry]) {
+    if !masters.contains(&fd) {
+        return place(m, fd, id, entries);
+    }
+    for entry in entries {
+        plan_dup(&mut m.b, fd, entry.fd, entry.cloexec);
+    }
+    m.placed.insert(id, entries[0].fd);
+}
+
+/// Adds the memfds' inodes with their content, each at a temporary number: descriptors and mappings are opened from there.
+fn plan_memfds(m: &mut Making<'_>) {
+    for inode in &m.snapshot.memfds {
+        let name = String::from_utf8_lossy(&inode.name).into_owned();
+        m.b.object(Object::Named(format!("memfd {name}")));
+        let fd = memfd::plan::plan_create(&mut m.b, inode);
+        let master = raise(m, fd);
+        m.b.close(fd);
+        m.memfds.insert(inode.id, master);
+        let memory = m
+            .snapshot
+            .shared
+            .iter()
+            .find(|memory| memory.id == inode.shmid);
+        if let Some(memory) = memory.filter(|memory| !memory.pages.is_empty()) {
+            let Some(at) = m.holes.take_anywhere(memfd::plan::mapped_len(inode)) else {
+                m.report.refuse(
+                    format!("memfd {name}"),
+                    "no free address space to fill it in",
+                    "",
+                );
+                continue;
+            };
+            memfd::plan::plan_map(&mut m.b, inode, master, at);
+            fill::plan_fill(m, &memory.pages, Target::At(at), "content of a memfd");
+            memfd::plan::plan_unmap(&mut m.b, inode, at);
+        }
+        memfd::plan::plan_early_seals(&mut m.b, inode, master);
+    }
+}
+
+/// Adds the end of the temporaries that memory was mapped from, and closes the page files.
+pub fn plan_cleanup(m: &mut Making<'_>) {
+    for inode in &m.snapshot.memfds {
+        let name = String::from_utf8_lossy(&inode.name).into_owned();
+        m.b.object(Object::Named(format!("memfd {name}")));
+        if let Some(master) = m.memfds.remove(&inode.id) {
+            memfd::plan::plan_late_seals(&mut m.b, inode, master);
+            m.b.close(master);
+        }
+    }
+    m.b.object(Object::Task("page files"));
+    for fd in std::mem::take(&mut m.services).into_values() {
+        m.b.close(fd);
+    }
+}
+
+/// Adds what each epoll watches, once all descriptors are there.
+fn plan_watches(m: &mut Making<'_>) {
+    for file in &m.snapshot.files {
+        let (FileKind::Epoll(epoll), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) else {
+            continue;
+        };
+        for target in &epoll.targets {
+            m.b.object(Object::Descriptor(
+                fd,
+                format!("epoll, watch of {}", target.fd),
+            ));
+            let now = m.task.fds.iter().find(|entry| entry.fd == target.fd);
+            let is_there = now.is_some_and(|entry| target.file.0 == 0 || entry.file == target.file);
+            if is_there {
+                epoll::plan::plan_add(&mut m.b, fd, target);
+            } else {
+                plan_moved_watch(m, fd, target, now.copied());
+            }
+        }
+    }
+}
+
+/// Adds a watch of a description under a number that it no longer has: for that moment it gets the number again.
+fn plan_moved_watch(
+    m: &mut Making<'_>,
+    epoll: i32,
+    target: &crate::snapshot::EpollTarget,
+    now: Option<FdEntry>,
+) {
+    let Some(&watched) = m.placed.get(&target.file) else {
+        m.report.refuse(
+            format!("descriptor {epoll} (epoll)"),
+            format!(
+                "it watches {}, which the task has closed, but another keeps open",
+                target.fd
+            ),
+            "",
+        );
+        return;
+    };
+    let kept = now.map(|entry| {
+        let kept = raise(m, entry.fd);
+        m.b.close(entry.fd);
+        (entry, kept)
+    });
+    plan_dup(&mut m.b, watched, target.fd, false);
+    epoll::plan::plan_add(&mut m.b, epoll, target);
+    m.b.close(target.fd);
+    if let Some((entry, kept)) = kept {
+        plan_dup(&mut m.b, kept, entry.fd, entry.cloexec);
+        m.b.close(kept);
+    }
+}
+
+/// `F_SETOWN_EX`, `F_SETSIG` (`include/uapi/asm-generic/fcntl.h`).
+const F_SETOWN_EX: u64 = 15;
+const F_SETSIG: u64 = 10;
+
+/// Adds who gets the signals of descriptors, now that all threads are there to be named.
+pub fn plan_owners(m: &mut Making<'_>) {
+    for file in &m.snapshot.files {
+        let Some(&fd) = m.placed.get(&file.id) else {
+            continue;
+        };
+        let owner = file.owner;
+        if owner.pid != 0 {
+            m.b.object(object(fd, file));
+            let [uid, euid, ..] = m.host.creds.uids;
+            let is_other = (owner.uid, owner.euid) != (uid, euid);
+            if is_other {
+                switch_user(&mut m.b, owner.uid, owner.euid);
+            }
+            let bytes = [owner.kind.to_le_bytes(), owner.pid.to_le_bytes()].concat();
+            let at = m.b.put(&bytes);
+            // An owner that has ended is forgotten: its number may be anybody's by now.
+            m.b.call_or(libc::SYS_fcntl, &[fd as u64, F_SETOWN_EX, at], libc::ESRCH);
+            if is_other {
+                switch_user(&mut m.b, uid, euid);
+            }
+        }
+        if owner.signal != 0 {
+            m.b.object(object(fd, file));
+            let args = [fd as u64, F_SETSIG, u64::from(owner.signal)];
+            m.b.call_returns(libc::SYS_fcntl, &args, 0);
+        }
+        if file.flags & libc::O_ASYNC as u32 != 0 {
+            m.b.object(object(fd, file));
+            set_flags(&mut m.b, fd, file.flags & (SETFL | libc::O_ASYNC as u32));
+        }
+    }
+}
+
+/// Adds a change of the real and effective user id that leaves the saved one, and with it the way back.
+fn switch_user(b: &mut Builder, uid: u32, euid: u32) {
+    let args = [u64::from(uid), u64::from(euid), u64::from(u32::MAX)];
+    b.call_returns(libc::SYS_setresuid, &args, 0);
+}

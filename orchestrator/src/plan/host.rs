@@ -1,0 +1,97 @@
+//! What the planner has to know of the machine it plans for. The caller probes it; the planner asks nobody.
+
+use std::collections::BTreeMap;
+
+use crate::snapshot::{Creds, Limit, PAGE_SIZE};
+
+/// Address after the last that a task may map, with 4-level page tables (`TASK_SIZE_MAX`, `asm/page_64_types.h`).
+pub const TASK_SIZE: u64 = (1 << 47) - PAGE_SIZE;
+
+/// Number of resource limits (`RLIM_NLIMITS`).
+pub const LIMITS: usize = 16;
+
+/// This machine, this kernel, and the process that restores.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Host {
+    /// Bytes of the restorer blob, whole pages.
+    pub blob_len: u64,
+    /// `vm.mmap_min_addr`.
+    pub mmap_min_addr: u64,
+    /// The kernel's vDSO.
+    pub vdso: Vdso,
+    /// Code of the vDSO of the dumped tasks, by pid, where its pages are stored: read by the caller out of the page files.
+    pub dumped_vdso: BTreeMap<i32, VdsoCode>,
+    /// `PR_TIMER_CREATE_RESTORE_IDS` is known (Linux 6.15).
+    pub timer_restore_ids: bool,
+    /// Credentials of the process that restores, which the restored tasks start with.
+    pub creds: Creds,
+    /// Its session.
+    pub sid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its resource limits, by their `RLIMIT_*` numbers.
+    pub rlimits: [Limit; LIMITS],
+    /// Its `oom_score_adj`, which is also the least that it may set without CAP_SYS_RESOURCE.
+    pub oom_score_adj: i32,
+    /// Its `loginuid`; `None` where unset or unknown.
+    pub loginuid: Option<u32>,
+    /// Its CPU affinity, bit n of byte n/8 = CPU n; empty = unknown.
+    pub affinity: Vec<u8>,
+    /// It has autogroup scheduling switched on (`/proc/PID/autogroup`).
+    pub has_autogroup: bool,
+    /// Path of its controlling terminal, where it has one.
+    pub terminal: Option<Vec<u8>>,
+    /// Highest capability that the kernel knows (`/proc/sys/kernel/cap_last_cap`).
+    pub last_cap: u32,
+    /// `fs.pipe-max-size`, in bytes.
+    pub pipe_max_size: u32,
+    /// State components that the kernel saves and restores (XCR0).
+    pub xcr0: u64,
+}
+
+/// A vDSO as the kernel maps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vdso {
+    /// Bytes of all its data areas (`[vvar]`, `[vvar_vclock]`), which are neighbours.
+    pub data_len: u64,
+    /// Whether the data lies below the code, as on x86.
+    pub data_first: bool,
+    /// Its code.
+    pub code: VdsoCode,
+}
+
+/// Code of a vDSO.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VdsoCode {
+    /// The area's bytes, whole pages.
+    pub bytes: Vec<u8>,
+    /// Functions by name: offsets into the area.
+    pub symbols: BTreeMap<Vec<u8>, u64>,
+}
+
+/// `CAP_SYS_RESOURCE` (`include/uapi/linux/capability.h`).
+const CAP_SYS_RESOURCE: u32 = 24;
+
+impl Host {
+    /// Returns whether the process that restores may raise limits.
+    pub fn has_sys_resource(&self) -> bool {
+        self.creds.cap_effective & (1 << CAP_SYS_RESOURCE) != 0
+    }
+}
+
+impl Vdso {
+    /// Returns the bytes of data and code together.
+    pub fn len(&self) -> u64 {
+        self.data_len + self.code.bytes.len() as u64
+    }
+
+    /// Returns whether this kernel maps none (`vdso=0`).
+    pub fn is_empty(&self) -> bool {
+        self.code.bytes.is_empty()
+    }
+
+    /// Returns the offset of the code from the first address.
+    pub fn code_offset(&self) -> u64 {
+        if self.data_first { self.data_len } else { 0 }
+    }
+}

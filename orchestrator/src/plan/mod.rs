@@ -1,0 +1,135 @@
+//! The planner: a snapshot in, one program per thread out.
+//!
+//! Pure: no system calls, no `/proc`. What it needs to know of the machine is in [`Host`], what the user wants in
+//! [`Settings`]. A plan can be printed, compared and tested without being run; `restore` runs it. All that cannot be
+//! restored is refused here, at once and by name, before anything is changed.
+//!
+//! Theory: descriptor numbers are simulated ([`fds`]), so that each operation that makes one says which number it has to
+//! return; addresses are those of the snapshot, and every mapping is made with `MAP_FIXED_NOREPLACE`. So a plan that does
+//! not fit the kernel's view fails at the first difference, naming the object, and never quietly makes something else.
+
+pub mod arena;
+mod descriptors;
+mod fds;
+mod fill;
+mod holes;
+pub mod host;
+mod memory;
+mod mm;
+mod process;
+mod program;
+mod refusals;
+mod registers;
+mod task;
+mod threads;
+mod vdso;
+
+pub use arena::{Arena, Layout, ProgramPlace};
+pub use host::{Host, Vdso, VdsoCode};
+pub use program::{Builder, Object, Program};
+pub use refusals::{Refusal, Report};
+
+#[cfg(test)]
+mod tests;
+
+use crate::snapshot::{Snapshot, SyscallDispatch};
+
+/// What the user chose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `--shell-job`: the tree joins the session, group and terminal of the caller.
+    pub shell_job: bool,
+    /// The monotonic clocks are the host's, and do not go on from where they stood.
+    pub host_clocks: bool,
+}
+
+/// How to restore a snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// How the root task is started.
+    pub launch: Launch,
+    /// Where the arena is, in every task.
+    pub arena: Arena,
+    /// Where the programs lie in it.
+    pub layout: Layout,
+    /// One program per thread, the root task's leader first; a program's place is the number of its context.
+    pub programs: Vec<Program>,
+    /// Bytes of the arena from [`Arena::data`] on.
+    pub data: Vec<u8>,
+    /// Names of the objects by the numbers in the operations.
+    pub objects: Vec<Object>,
+    /// The final state of each thread, in the order of the programs.
+    pub finals: Vec<ThreadFinal>,
+    /// What the orchestrator does from outside once all threads are parked and have their registers, in order.
+    pub host_steps: Vec<HostStep>,
+    /// What of the snapshot is not brought back, in words: told to the user.
+    pub not_kept: Vec<String>,
+}
+
+/// How the root task is started: a new process with this pid, all signals blocked, that runs program 0 on the stack of
+/// context 0 in an address space that has nothing but the arena to keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Its pid.
+    pub pid: i32,
+    /// What its clocks shall show at the start; `None` = those of the host.
+    pub clocks: Option<Clocks>,
+    /// Descriptors that it has to find.
+    pub services: Vec<Service>,
+}
+
+/// Values of clocks in a time namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// `CLOCK_MONOTONIC`, in nanoseconds; `None` = the host's.
+    pub monotonic_ns: Option<i64>,
+    /// `CLOCK_BOOTTIME`, in nanoseconds; `None` = the host's.
+    pub boottime_ns: Option<i64>,
+}
+
+/// A descriptor that the root task has from its start and that its program closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    /// Its number.
+    pub fd: i32,
+    /// ID of the page file that it reads (`pages-ID.img`).
+    pub pages_id: u32,
+}
+
+/// What a parked thread becomes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThreadFinal {
+    /// Thread id.
+    pub tid: i32,
+    /// General registers, with an interrupted system call undone.
+    pub regs: arch::regs::Regs,
+    /// XSAVE area for `NT_X86_XSTATE`; empty = leave what the thread has.
+    pub xstate: Vec<u8>,
+    /// Blocked signals.
+    pub blocked: u64,
+    /// Syscall user dispatch. Set from outside: it would catch the operations of the blob.
+    pub syscall_dispatch: Option<SyscallDispatch>,
+}
+
+/// Something done to a parked tree from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostStep {
+    /// Send SIGSTOP to this process before it is let go, so that it is stopped as it was.
+    Stop {
+        /// The process.
+        pid: i32,
+    },
+}
+
+/// Plans the restore of `snapshot`, or says all that stands in the way.
+pub fn plan(snapshot: &Snapshot, host: &Host, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
+    let mut report = Report::default();
+    let plan = task::plan_tree(snapshot, host, settings, &mut report);
+    match plan {
+        Some(mut plan) if report.refusals.is_empty() => {
+            plan.not_kept = report.not_kept;
+            Ok(plan)
+        }
+        _ => Err(report.refusals),
+    }
+}

@@ -1,0 +1,150 @@
+//! What a process is beside memory and descriptors: its place in sessions, what its threads share, its limits and timers.
+
+use super::program::Object;
+use super::task::Making;
+use crate::objects::{attributes, limits, signals, timerfd, timers};
+use crate::snapshot::{FileId, FileKind};
+
+/// Adds what makes it the leader it was. A process that led neither session nor group joins the caller's.
+pub fn plan_session(m: &mut Making<'_>) {
+    let (pid, pgid, sid) = (m.task.pid, m.task.pgid, m.task.sid);
+    let (host, is_shell_job) = (m.host, m.settings.shell_job);
+    m.b.object(Object::Task("session and process group"));
+    if sid == pid {
+        return m.b.call_returns(libc::SYS_setsid, &[], i64::from(pid));
+    }
+    if sid != host.sid && !is_shell_job {
+        let reason = format!(
+            "it is {sid}, which the task does not lead, and the caller's is {}",
+            host.sid
+        );
+        let remedy = "restore with --shell-job, so that it joins the caller's session";
+        m.report.refuse("session", reason, remedy);
+    }
+    if pgid == pid {
+        return m.b.call_returns(libc::SYS_setpgid, &[0, 0], 0);
+    }
+    if pgid != host.pgid && !is_shell_job {
+        let reason = format!(
+            "it is {pgid}, which the task does not lead, and the caller's is {}",
+            host.pgid
+        );
+        let remedy = "restore with --shell-job, so that it joins the caller's group";
+        m.report.refuse("process group", reason, remedy);
+    }
+}
+
+/// Adds what gives the restore room to work: no foreign descriptors, and soft limits up to the hard ones.
+pub fn plan_room(m: &mut Making<'_>) {
+    m.b.object(Object::Task("room to work in"));
+    limits::plan::plan_room(&mut m.b, &m.task.rlimits, &m.host.rlimits);
+    let mut services: Vec<i32> = m.services.values().copied().collect();
+    services.sort_unstable();
+    let mut from = 0;
+    for fd in services {
+        if fd > from {
+            let args = [from as u64, fd as u64 - 1, 0];
+            m.b.call_returns(libc::SYS_close_range, &args, 0);
+        }
+        m.b.fds.take(fd);
+        from = fd + 1;
+    }
+    let args = [from as u64, u64::from(u32::MAX), 0];
+    m.b.call_returns(libc::SYS_close_range, &args, 0);
+}
+
+/// Adds what decides how memory is made.
+pub fn plan_early(m: &mut Making<'_>) {
+    if m.mm.thp_disabled {
+        m.b.object(Object::Task("no transparent huge pages"));
+        let disable = libc::PR_SET_THP_DISABLE as u64;
+        m.b.call_returns(libc::SYS_prctl, &[disable, 1], 0);
+    }
+}
+
+/// Adds what all threads share or inherit.
+pub fn plan_attributes(m: &mut Making<'_>) {
+    attributes::plan::plan_process(&mut m.b, m.task, m.host, m.report);
+    signals::plan::plan_actions(&mut m.b, &m.task.sigactions);
+}
+
+/// Adds the working directory, the root and the umask. What is opened by path is open before.
+pub fn plan_fs(m: &mut Making<'_>) {
+    if let Some(path) = directory(m, m.fs.cwd, "working directory") {
+        name(m, "working directory", &path);
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let fd = m.b.open_path(&path, flags as u32);
+        m.b.call_returns(libc::SYS_fchdir, &[fd as u64], 0);
+        m.b.close(fd);
+    }
+    if let Some(path) = directory(m, m.fs.root, "root")
+        && path != b"/"
+    {
+        name(m, "root", &path);
+        let at = m.b.put_cstr(&path);
+        m.b.call_returns(libc::SYS_chroot, &[at], 0);
+    }
+    m.b.object(Object::Task("umask"));
+    m.b.call(libc::SYS_umask, &[u64::from(m.fs.umask)]);
+}
+
+fn name(m: &mut Making<'_>, what: &str, path: &[u8]) {
+    let path = String::from_utf8_lossy(path);
+    m.b.object(Object::Named(format!("{what}: {path}")));
+}
+
+fn directory(m: &mut Making<'_>, id: FileId, what: &str) -> Option<Vec<u8>> {
+    match m.snapshot.file(id).map(|file| &file.kind) {
+        Some(FileKind::Regular(file)) => Some(file.path.clone()),
+        _ => {
+            m.report.refuse(what, "its path is not in the images", "");
+            None
+        }
+    }
+}
+
+/// Adds the signals that wait for the whole process, and its timers, not yet running.
+pub fn plan_signals_and_timers(m: &mut Making<'_>) {
+    signals::plan::plan_pending_process(&mut m.b, m.task.pid, &m.task.pending);
+    let has_ids = m.host.timer_restore_ids;
+    timers::plan::plan_create(&mut m.b, &m.task.posix_timers, has_ids, m.report);
+}
+
+/// Adds the resource limits.
+pub fn plan_limits(m: &mut Making<'_>) {
+    let can_raise = m.host.has_sys_resource();
+    limits::plan::plan_limits(
+        &mut m.b,
+        &m.task.rlimits,
+        &m.host.rlimits,
+        can_raise,
+        m.report,
+    );
+}
+
+/// Adds what every change of credentials has reset.
+pub fn plan_dumpable(m: &mut Making<'_>) {
+    let Some(dumpable) = m.mm.dumpable else {
+        return;
+    };
+    m.b.object(Object::Task("dumpable"));
+    // 2 is what fs.suid_dumpable makes of it, and cannot be asked for; 0 is as strict for everybody but root.
+    let value = u64::from(dumpable == 1);
+    if dumpable > 1 {
+        m.report.lose("dumpable was 2 (root only), and becomes 0");
+    }
+    let set = libc::PR_SET_DUMPABLE as u64;
+    m.b.call_returns(libc::SYS_prctl, &[set, value], 0);
+}
+
+/// Adds the start of all timers: from here on time runs for the task.
+pub fn plan_clocks_start(m: &mut Making<'_>) {
+    for file in &m.snapshot.files {
+        if let (FileKind::TimerFd(timer), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) {
+            let wall = m.snapshot.origin.wall_clock_ns;
+            timerfd::plan::plan_start(&mut m.b, fd, timer, wall);
+        }
+    }
+    timers::plan::plan_start(&mut m.b, &m.task.posix_timers);
+    timers::plan::plan_interval_timers(&mut m.b, &m.task.interval_timers);
+}
