@@ -187,8 +187,9 @@ fn plan_clocks(snapshot: &Snapshot, settings: &Settings) -> Option<Clocks> {
     (is_known && !settings.host_clocks).then_some(clocks)
 }
 
-/// Least number of a service descriptor: above what nearly every program has.
-const SERVICES_FROM: i32 = 1000;
+/// Least number of a service descriptor: above what most programs have, and within the table of 256 that bash leaves to
+/// its children, so that the restored one need not be larger.
+const SERVICES_FROM: i32 = 200;
 /// `RLIMIT_NOFILE`.
 const RLIMIT_NOFILE: usize = 7;
 /// Most temporaries at one time: both ends of a pipe, memfds, and one at work.

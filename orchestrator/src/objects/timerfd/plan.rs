@@ -18,6 +18,9 @@ pub fn plan_create(b: &mut Builder, timer: &TimerFd, flags: u32) -> i32 {
 }
 
 /// Adds the start, then the expirations that were not yet read, which setting a timer forgets.
+///
+/// A periodic timer that has expired stands still until it is read, and has nothing left (`timerfd_tmrproc`,
+/// `fs/timerfd.c`): it is made to expire at once, and that is its one expiration.
 pub fn plan_start(b: &mut Builder, fd: i32, timer: &TimerFd, wall_clock_ns: Option<u64>) {
     b.object(crate::plan::Object::Descriptor(fd, "timerfd".into()));
     if timer.is_armed() {
@@ -33,10 +36,14 @@ pub fn plan_start(b: &mut Builder, fd: i32, timer: &TimerFd, wall_clock_ns: Opti
         let args = [fd as u64, u64::from(flags), spec, 0];
         b.call_returns(libc::SYS_timerfd_settime, &args, 0);
     }
-    if timer.ticks != 0 {
+    if timer.ticks != u64::from(stands_still(timer)) {
         let ticks = b.put_words(&[timer.ticks]);
         b.call_returns(libc::SYS_ioctl, &[fd as u64, SET_TICKS, ticks], 0);
     }
+}
+
+fn stands_still(timer: &TimerFd) -> bool {
+    timer.ticks != 0 && timer.spec.value_ns == 0 && timer.spec.interval_ns != 0
 }
 
 /// Returns flags and first expiry. A moment of the wall clock stays that moment, however long the program was away; every
@@ -51,6 +58,7 @@ fn start(timer: &TimerFd, wall_clock_ns: Option<u64>) -> (u32, u64) {
             let flags = timer.settime_flags & (ABSTIME | CANCEL_ON_SET);
             (flags, wall.saturating_add(timer.spec.value_ns))
         }
+        _ if stands_still(timer) => (0, 1),
         _ => (0, timer.spec.value_ns),
     }
 }
@@ -79,5 +87,17 @@ mod tests {
         assert_eq!(start(&timer(libc::CLOCK_REALTIME, 0), wall), (0, 5));
         assert_eq!(start(&timer(libc::CLOCK_REALTIME, 1), None), (0, 5));
         assert_eq!(start(&timer(libc::CLOCK_MONOTONIC, 1), wall), (0, 5));
+    }
+
+    #[test]
+    fn an_expired_period_goes_on() {
+        let mut periodic = timer(libc::CLOCK_MONOTONIC, 0);
+        periodic.spec = Interval {
+            interval_ns: 100,
+            value_ns: 0,
+        };
+        assert_eq!(start(&periodic, None), (0, 0));
+        periodic.ticks = 1;
+        assert_eq!(start(&periodic, None), (0, 1));
     }
 }
