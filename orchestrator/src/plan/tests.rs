@@ -291,7 +291,7 @@ fn every_page_is_read_once_and_the_kernels_are_not() {
     let plan = planned(&snapshot());
     let mut filled = Vec::new();
     for read in calls(&plan, i64::from(special::READ_FULL)) {
-        assert_eq!(read.args[0], 1000, "the page file's number");
+        assert_eq!(read.args[0], plan.launch.services[0].fd as u64);
         let mut offset = read.args[3];
         for vector in words(&plan, read.args[1], read.args[2] as usize * 2).chunks_exact(2) {
             filled.push((vector[0], vector[1], offset));
