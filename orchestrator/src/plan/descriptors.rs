@@ -4,48 +4,70 @@
 //! program is the very one that it had, as they are made in ascending order; else it is moved. Temporaries that live longer
 //! than one description (ends of pipes, memfds) stand above every number of the snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::fill::{self, Target};
+use super::pipes;
 use super::program::{Builder, Object};
 use super::task::Making;
-use crate::objects::{device, epoll, eventfd, memfd, pipe, regular, signalfd, timerfd, tty};
+use crate::objects::{device, epoll, eventfd, memfd, regular, signalfd, timerfd, tty};
 use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
 
 /// Adds all descriptors.
 pub fn plan_all(m: &mut Making<'_>) {
-    let mut users: BTreeMap<FileId, Vec<FdEntry>> = BTreeMap::new();
-    for entry in &m.task.fds {
-        users.entry(entry.file).or_default().push(*entry);
-    }
+    let users = Users::of(m);
     plan_memfds(m);
-    let mut done = BTreeSet::new();
     for entry in &m.task.fds {
-        if done.contains(&entry.file) {
+        if m.placed.contains_key(&entry.file) {
             continue;
         }
-        let Some(file) = m.snapshot.file(entry.file) else {
+        let Some(&file) = m.files.get(&entry.file) else {
             let reason = format!("its file {} is not in the images", entry.file.0);
             m.report
                 .refuse(format!("descriptor {}", entry.fd), reason, "");
             continue;
         };
         if let FileKind::Pipe(end) = file.kind {
-            plan_pipe(m, end.pipe_id, &users, &mut done);
+            pipes::plan_pipe(m, end.pipe_id, &users);
             continue;
         }
-        done.insert(file.id);
         m.b.object(object(entry.fd, file));
         if let Some(fd) = make(m, entry.fd, file) {
             plan_flags(&mut m.b, fd, file);
-            place(m, fd, file.id, &users[&file.id]);
+            place(m, fd, file.id, &users.entries[&file.id]);
         }
     }
     plan_watches(m);
 }
 
+/// Who refers to what.
+#[derive(Debug, Default)]
+pub struct Users<'a> {
+    /// Descriptors of each open file description.
+    pub entries: BTreeMap<FileId, Vec<FdEntry>>,
+    /// Open file descriptions of each pipe.
+    pub pipes: BTreeMap<u32, Vec<&'a OpenFile>>,
+}
+
+impl<'a> Users<'a> {
+    fn of(m: &Making<'a>) -> Self {
+        let mut users = Self::default();
+        for entry in &m.task.fds {
+            users.entries.entry(entry.file).or_default().push(*entry);
+        }
+        for id in users.entries.keys() {
+            if let Some(&file) = m.files.get(id)
+                && let FileKind::Pipe(end) = file.kind
+            {
+                users.pipes.entry(end.pipe_id).or_default().push(file);
+            }
+        }
+        users
+    }
+}
+
 /// Returns the words for a descriptor.
-fn object(fd: i32, file: &OpenFile) -> Object {
+pub fn object(fd: i32, file: &OpenFile) -> Object {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let what = match &file.kind {
         FileKind::Regular(file) => text(&file.path),
@@ -103,7 +125,8 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
 
 const NOCTTY: u32 = libc::O_NOCTTY as u32;
 /// What `F_SETFL` changes (`SETFL_MASK`, `fs/fcntl.c`), less O_ASYNC, which follows when the owner is known.
-const SETFL: u32 = (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME) as u32;
+pub const SETFL: u32 =
+    (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME) as u32;
 
 /// Adds status flags that a description of no path was not made with.
 fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
@@ -122,13 +145,13 @@ fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
     }
 }
 
-fn set_flags(b: &mut Builder, fd: i32, flags: u32) {
+pub fn set_flags(b: &mut Builder, fd: i32, flags: u32) {
     let args = [fd as u64, libc::F_SETFL as u64, u64::from(flags)];
     b.call_returns(libc::SYS_fcntl, &args, 0);
 }
 
 /// Adds the moves that bring a description from the number it was made at to all of its own.
-fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
+pub fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
     for entry in entries {
         if entry.fd != made {
             plan_dup(&mut m.b, made, entry.fd, entry.cloexec);
@@ -145,7 +168,7 @@ fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
     }
 }
 
-fn plan_dup(b: &mut Builder, from: i32, to: i32, cloexec: bool) {
+pub fn plan_dup(b: &mut Builder, from: i32, to: i32, cloexec: bool) {
     assert!(
         !b.fds.is_used(to),
         "descriptor {to} is free before it is made"
@@ -157,71 +180,11 @@ fn plan_dup(b: &mut Builder, from: i32, to: i32, cloexec: bool) {
 }
 
 /// Adds a duplicate out of the way of all numbers of the snapshot, and returns it.
-fn raise(m: &mut Making<'_>, fd: i32) -> i32 {
+pub fn raise(m: &mut Making<'_>, fd: i32) -> i32 {
     let to = m.b.fds.take_from(m.above);
     let args = [fd as u64, libc::F_DUPFD as u64, m.above as u64];
     m.b.call_returns(libc::SYS_fcntl, &args, i64::from(to));
     to
-}
-
-/// Adds a pipe and all descriptions of its two ends.
-///
-/// The kernel makes one description of each end. Further ones come of opening `/proc/PID/fd/N`, and that sets O_LARGEFILE,
-/// which `pipe2` does not: so the flags tell which is which.
-fn plan_pipe(
-    m: &mut Making<'_>,
-    pipe_id: u32,
-    users: &BTreeMap<FileId, Vec<FdEntry>>,
-    done: &mut BTreeSet<FileId>,
-) {
-    let ends: Vec<&OpenFile> = users
-        .keys()
-        .filter_map(|id| m.snapshot.file(*id))
-        .filter(|file| matches!(file.kind, FileKind::Pipe(end) if end.pipe_id == pipe_id))
-        .collect();
-    let buffer = m.snapshot.pipes.iter().find(|pipe| pipe.pipe_id == pipe_id);
-    m.b.object(Object::Named(format!("pipe {pipe_id}")));
-    let made = pipe::plan::plan_create(&mut m.b);
-    let masters = made.map(|fd| {
-        let master = raise(m, fd);
-        m.b.close(fd);
-        master
-    });
-    if let Some(buffer) = buffer {
-        let max = m.host.pipe_max_size;
-        let can_exceed = m.host.has_sys_resource();
-        pipe::plan::plan_fill(&mut m.b, masters, buffer, (max, can_exceed), m.report);
-    }
-    let mut used = [false; 2];
-    for file in ends {
-        done.insert(file.id);
-        let entries = &users[&file.id];
-        m.b.object(object(entries[0].fd, file));
-        let fd = match pipe::plan::original_end(file.flags) {
-            Some(end) if !used[end] => {
-                used[end] = true;
-                masters[end]
-            }
-            _ => pipe::plan::plan_reopen(&mut m.b, masters, file.flags),
-        };
-        if file.flags & SETFL != 0 {
-            set_flags(&mut m.b, fd, file.flags & SETFL);
-        }
-        place_pipe(m, fd, masters, file.id, entries);
-    }
-    for fd in masters {
-        m.b.close(fd);
-    }
-}
-
-fn place_pipe(m: &mut Making<'_>, fd: i32, masters: [i32; 2], id: FileId, entries: &[FdEntry]) {
-    if !masters.contains(&fd) {
-        return place(m, fd, id, entries);
-    }
-    for entry in entries {
-        plan_dup(&mut m.b, fd, entry.fd, entry.cloexec);
-    }
-    m.placed.insert(id, entries[0].fd);
 }
 
 /// Adds the memfds' inodes with their content, each at a temporary number: descriptors and mappings are opened from there.
@@ -322,6 +285,24 @@ fn plan_moved_watch(
     if let Some((entry, kept)) = kept {
         plan_dup(&mut m.b, kept, entry.fd, entry.cloexec);
         m.b.close(kept);
+    }
+}
+
+/// Adds the terminal of a job that was in its foreground.
+pub fn plan_terminal(m: &mut Making<'_>) {
+    let is_own_group = m.task.pgid == m.task.pid;
+    if !(m.settings.shell_job && m.settings.foreground && is_own_group) {
+        return;
+    }
+    for file in &m.snapshot.files {
+        let (FileKind::Terminal(terminal), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) else {
+            continue;
+        };
+        let infos = &m.snapshot.terminals;
+        let info = infos.iter().find(|info| info.id == terminal.info_id);
+        if let Some(info) = info.filter(|info| info.pgrp == m.task.pgid) {
+            return tty::plan::plan_foreground(&mut m.b, fd, info, m.task.pgid);
+        }
     }
 }
 

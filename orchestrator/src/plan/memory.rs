@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::fill::{self, Target};
+use super::host::TASK_SIZE;
 use super::program::Object;
 use super::task::Making;
 use super::vdso::VdsoPlan;
@@ -24,10 +25,11 @@ const MADV_GUARD_INSTALL: u64 = 102;
 /// `MLOCK_ONFAULT`.
 const MLOCK_ONFAULT: u64 = 1;
 /// `mseal` (Linux 6.10).
-const SYS_MSEAL: i64 = 462;
+pub const SYS_MSEAL: i64 = 462;
 
 /// Adds the operations that make the address space.
 pub fn plan_memory(m: &mut Making<'_>, vdso: &VdsoPlan) {
+    refuse_addresses(m);
     let shared = SharedPlan::of(m);
     let mut open = None;
     for vma in &m.mm.vmas {
@@ -49,6 +51,28 @@ pub fn plan_memory(m: &mut Making<'_>, vdso: &VdsoPlan) {
         }
     }
     close_shared(m, &shared);
+}
+
+/// `CAP_SYS_RAWIO`: what lets a task map below `vm.mmap_min_addr` (`security/min_addr.c`).
+const CAP_SYS_RAWIO: u64 = 1 << 17;
+
+/// Refuses areas where this kernel, or this process, may have none.
+fn refuse_addresses(m: &mut Making<'_>) {
+    let min = match m.host.creds.cap_effective & CAP_SYS_RAWIO {
+        0 => m.host.mmap_min_addr,
+        _ => 0,
+    };
+    for vma in m.mm.vmas.iter().filter(|vma| vma.kind != VmaKind::Vsyscall) {
+        if vma.start < min {
+            let reason = format!("it is below vm.mmap_min_addr ({min:#x})");
+            let remedy = "sysctl vm.mmap_min_addr=0";
+            m.report.refuse(area(vma).to_string(), reason, remedy);
+        }
+        if vma.end > TASK_SIZE {
+            let reason = "it is above what a task may map with 4-level page tables";
+            m.report.refuse(area(vma).to_string(), reason, "");
+        }
+    }
 }
 
 /// Adds the sealing of areas, after which nothing about them can change.
@@ -195,7 +219,7 @@ fn file_descriptor(
     id: FileId,
     open: &mut Option<OpenNow>,
 ) -> Option<i32> {
-    let Some(file) = m.snapshot.file(id) else {
+    let Some(&file) = m.files.get(&id) else {
         let reason = format!("its file {} is not in the images", id.0);
         m.report.refuse(area(vma).to_string(), reason, "");
         return None;

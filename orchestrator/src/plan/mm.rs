@@ -31,7 +31,7 @@ pub fn plan_mm(m: &mut Making<'_>) {
 }
 
 fn plan_mm_map(m: &mut Making<'_>) {
-    let path = match m.snapshot.file(m.mm.exe).map(|file| &file.kind) {
+    let path = match m.files.get(&m.mm.exe).map(|file| &file.kind) {
         Some(FileKind::Regular(file)) => &file.path,
         _ => {
             let reason = "its path is not in the images";

@@ -16,6 +16,8 @@ mod holes;
 pub mod host;
 mod memory;
 mod mm;
+mod pipes;
+pub mod print;
 mod process;
 mod program;
 mod refusals;
@@ -39,6 +41,8 @@ use crate::snapshot::{Snapshot, SyscallDispatch};
 pub struct Settings {
     /// `--shell-job`: the tree joins the session, group and terminal of the caller.
     pub shell_job: bool,
+    /// The caller waits for the tree in the foreground, and takes its terminal back after it.
+    pub foreground: bool,
     /// The monotonic clocks are the host's, and do not go on from where they stood.
     pub host_clocks: bool,
 }

@@ -94,7 +94,7 @@ fn name(m: &mut Making<'_>, what: &str, path: &[u8]) {
 }
 
 fn directory(m: &mut Making<'_>, id: FileId, what: &str) -> Option<Vec<u8>> {
-    match m.snapshot.file(id).map(|file| &file.kind) {
+    match m.files.get(&id).map(|file| &file.kind) {
         Some(FileKind::Regular(file)) => Some(file.path.clone()),
         _ => {
             m.report.refuse(what, "its path is not in the images", "");

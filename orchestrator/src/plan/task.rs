@@ -16,13 +16,17 @@ use super::program::{Builder, Object};
 use super::refusals::Report;
 use super::{Clocks, Host, HostStep, Launch, Plan, Service, Settings};
 use super::{descriptors, memory, mm, process, registers, threads, vdso};
-use crate::snapshot::{FileId, Fs, Mm, Snapshot, Task, TaskState};
+use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, Snapshot, Task, TaskState};
 
 /// A task whose program is being made, and what was decided so far.
 #[derive(Debug)]
 pub struct Making<'a> {
     /// All of the snapshot.
     pub snapshot: &'a Snapshot,
+    /// Its open file descriptions by id: a task may have tens of thousands.
+    pub files: BTreeMap<FileId, &'a OpenFile>,
+    /// Content of pipes by their ids.
+    pub pipes: BTreeMap<u32, &'a PipeBuffer>,
     /// The task.
     pub task: &'a Task,
     /// Its address space.
@@ -83,6 +87,12 @@ pub fn plan_tree(
     let (services, above) = place_services(snapshot, task, host, report);
     let mut making = Making {
         snapshot,
+        files: snapshot.files.iter().map(|file| (file.id, file)).collect(),
+        pipes: snapshot
+            .pipes
+            .iter()
+            .map(|pipe| (pipe.pipe_id, pipe))
+            .collect(),
         task,
         mm,
         fs,
@@ -123,6 +133,7 @@ fn plan_programs(m: &mut Making<'_>) {
         if is_leader {
             process::plan_signals_and_timers(m);
             descriptors::plan_owners(m);
+            descriptors::plan_terminal(m);
             process::plan_limits(m);
         }
         threads::plan_pending(m, thread);

@@ -273,6 +273,7 @@ fn check(plan: &Plan, snapshot: &Snapshot) {
         assert_eq!(program.ops.last().unwrap().nr, special::PARK);
         for op in &program.ops {
             assert!((op.obj as usize) < plan.objects.len());
+            assert!(super::print::name(op.nr).is_some(), "{op:?}");
         }
     }
 }
@@ -662,4 +663,59 @@ fn a_memfd_is_filled_sealed_and_opened_for_each_user() {
         "F_SEAL_FUTURE_WRITE comes after writable mappings"
     );
     assert_eq!(calls(&plan, libc::SYS_lseek)[0].args[1], 3);
+}
+
+#[test]
+fn areas_where_nothing_may_be_are_refused() {
+    let mut snapshot = snapshot();
+    let low = vma(0x1000, 1, RW, PRIVATE_ANON, VmaKind::Anonymous);
+    mm(&mut snapshot).vmas.insert(0, low);
+    let mut host = host();
+    host.mmap_min_addr = 0x1_0000;
+    let refusals = plan(&snapshot, &host, &Settings::default()).unwrap_err();
+    assert!(refusals[0].object.starts_with("VMA 1000-2000"));
+    host.creds.cap_effective = 1 << 17;
+    assert!(plan(&snapshot, &host, &Settings::default()).is_ok());
+}
+
+#[test]
+fn a_job_gets_the_callers_terminal_and_its_foreground() {
+    let mut snapshot = snapshot();
+    let terminal = FileKind::Terminal(Terminal {
+        info_id: 1,
+        node: RegularFile {
+            path: b"/dev/pts/9".to_vec(),
+            ..RegularFile::default()
+        },
+    });
+    snapshot.files.push(file(40, LARGEFILE | 2, terminal));
+    snapshot.terminals.push(TerminalInfo {
+        id: 1,
+        pgrp: 100,
+        ..TerminalInfo::default()
+    });
+    let task = task(&mut snapshot);
+    task.sid = 7;
+    task.fds.push(FdEntry {
+        fd: 9,
+        cloexec: false,
+        file: FileId(40),
+    });
+    let objects: Vec<String> = refused(&snapshot).into_iter().map(|r| r.object).collect();
+    assert_eq!(objects, ["session", "descriptor 9 (terminal)"]);
+    let mut host = host();
+    host.terminal = Some(b"/dev/pts/3".to_vec());
+    let job = Settings {
+        shell_job: true,
+        foreground: true,
+        host_clocks: false,
+    };
+    let plan = plan(&snapshot, &host, &job).unwrap();
+    check(&plan, &snapshot);
+    let opened = calls(&plan, libc::SYS_openat)[1];
+    assert_eq!(path(&plan, opened.args[1]), "/dev/pts/3");
+    assert_ne!(opened.args[2] & libc::O_NOCTTY as u64, 0);
+    let group = calls(&plan, libc::SYS_ioctl)[0];
+    assert_eq!(group.args[..2], [9, 0x5410]);
+    assert_eq!(data(&plan, group.args[2], 4), 100_i32.to_le_bytes());
 }
