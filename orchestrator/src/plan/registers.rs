@@ -25,15 +25,21 @@ const USER_CS: u64 = 0x33;
 /// Offset of XSTATE_BV in an XSAVE area, and the least length that has it.
 const XSTATE_BV: std::ops::Range<usize> = 512..520;
 
-/// Returns the final state of every thread.
+/// Returns the final state of every thread of the root task.
 pub fn plan_finals(task: &Task, host: &Host, report: &mut Report) -> Vec<ThreadFinal> {
     task.threads
         .iter()
-        .filter_map(|thread| plan_final(thread, host, report))
+        .enumerate()
+        .filter_map(|(index, thread)| plan_final((0, index), thread, host, report))
         .collect()
 }
 
-fn plan_final(thread: &Thread, host: &Host, report: &mut Report) -> Option<ThreadFinal> {
+fn plan_final(
+    place: (usize, usize),
+    thread: &Thread,
+    host: &Host,
+    report: &mut Report,
+) -> Option<ThreadFinal> {
     let name = format!("thread {}", thread.tid);
     if thread.seccomp != SeccompMode::Off {
         report.refuse(
@@ -43,7 +49,7 @@ fn plan_final(thread: &Thread, host: &Host, report: &mut Report) -> Option<Threa
         );
     }
     let (regs, xstate) = match &thread.arch {
-        Arch::X86_64 { regs, xstate, .. } => (**regs, xstate.clone()),
+        Arch::X86_64 { regs, xstate, .. } => (**regs, xstate),
         Arch::Foreign(other) => {
             let reason = format!("it is of a machine that this is not: {other}");
             report.refuse(name, reason, "");
@@ -54,11 +60,11 @@ fn plan_final(thread: &Thread, host: &Host, report: &mut Report) -> Option<Threa
             return None;
         }
     };
-    refuse_unusable(&name, &regs, &xstate, host, report);
+    refuse_unusable(&name, &regs, xstate, host, report);
     Some(ThreadFinal {
         tid: thread.tid,
         regs: undo_system_call(regs),
-        xstate,
+        place,
         blocked: thread.blocked,
         syscall_dispatch: thread.syscall_dispatch,
     })
