@@ -193,3 +193,35 @@ fn padded(args: &[u64]) -> [u64; ARGS] {
     all[..args.len()].copy_from_slice(args);
     all
 }
+
+/// What tests of the rooms look at operations with.
+#[cfg(test)]
+impl Builder {
+    /// Returns a builder in an arena of one context.
+    pub fn for_test() -> Self {
+        Self::new(Arena {
+            base: 0x10_0000_0000,
+            blob_len: 0x1000,
+            contexts: 1,
+        })
+    }
+
+    /// Returns the calls so far: number and arguments.
+    pub fn calls(&self) -> Vec<(i64, [u64; ARGS])> {
+        let calls = self.ops.iter().map(|op| (i64::from(op.nr), op.args));
+        calls.collect()
+    }
+
+    /// Returns bytes of the data.
+    pub fn data_at(&self, addr: u64, len: usize) -> &[u8] {
+        &self.data[(addr - self.arena.data()) as usize..][..len]
+    }
+
+    /// Returns words of the data.
+    pub fn words_at(&self, addr: u64, count: usize) -> Vec<u64> {
+        let words = self.data_at(addr, count * 8).chunks_exact(8);
+        words
+            .map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")))
+            .collect()
+    }
+}

@@ -119,3 +119,29 @@ fn prctl(b: &mut Builder, what: &'static str, args: &[u64]) {
     b.object(Object::Task(what));
     b.call_returns(libc::SYS_prctl, args, 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_process_may_not_set_is_named() {
+        let task = Task {
+            io_flusher: Some(true),
+            oom_score_adj: Some(-5),
+            autogroup_nice: Some(3),
+            pid: 4,
+            sid: 3,
+            ..Task::default()
+        };
+        let (mut b, mut report) = (Builder::for_test(), Report::default());
+        plan_process(&mut b, &task, &Host::default(), &mut report);
+        assert_eq!(report.not_kept.len(), 3, "{:?}", report.not_kept);
+        assert_eq!(b.calls().len(), 1, "personality");
+        let mut host = Host::default();
+        host.creds.cap_effective = 1 << 24;
+        plan_process(&mut b, &task, &host, &mut report);
+        assert_eq!(report.not_kept.len(), 4);
+        assert!(b.calls().iter().any(|call| call.1[0] == PR_SET_IO_FLUSHER));
+    }
+}

@@ -147,3 +147,105 @@ fn prctl(b: &mut Builder, args: &[u64]) {
 fn bits(set: u64) -> impl Iterator<Item = u64> {
     (0..64).filter(move |bit| set >> bit & 1 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETPCAP: u64 = 1 << 8;
+
+    fn root() -> Host {
+        let all = 0x1ff;
+        Host {
+            creds: Creds {
+                cap_permitted: all,
+                cap_effective: all,
+                cap_bounding: all,
+                ..Creds::default()
+            },
+            last_cap: 8,
+            ..Host::default()
+        }
+    }
+
+    fn planned(creds: Creds) -> (Builder, Report) {
+        let thread = Thread {
+            creds,
+            ..Thread::default()
+        };
+        let (mut b, mut report) = (Builder::for_test(), Report::default());
+        plan_creds(&mut b, &thread, &root(), &mut report);
+        (b, report)
+    }
+
+    #[test]
+    fn the_callers_own_credentials_need_nothing() {
+        let (b, report) = planned(root().creds);
+        assert_eq!(b.calls(), []);
+        assert_eq!(report.refusals, []);
+    }
+
+    #[test]
+    fn capabilities_are_given_up_after_all_that_needs_them() {
+        let (b, _) = planned(Creds {
+            uids: [1000, 1000, 1000, 7],
+            groups: vec![4, 5],
+            cap_inheritable: 2,
+            cap_permitted: 3,
+            cap_effective: 1,
+            cap_ambient: 2,
+            cap_bounding: 0xff,
+            no_new_privs: true,
+            ..Creds::default()
+        });
+        let prctl = |option: i32| (libc::SYS_prctl, option as u64);
+        let order = [
+            prctl(libc::PR_SET_SECUREBITS),
+            (libc::SYS_capset, 0),
+            prctl(libc::PR_CAPBSET_DROP),
+            (libc::SYS_setgroups, 2),
+            (libc::SYS_setresuid, 1000),
+            (libc::SYS_setfsuid, 7),
+            (libc::SYS_setfsuid, 7),
+            prctl(libc::PR_CAP_AMBIENT),
+            prctl(libc::PR_SET_SECUREBITS),
+            (libc::SYS_capset, 0),
+            prctl(libc::PR_SET_NO_NEW_PRIVS),
+        ];
+        let calls = b.calls();
+        let made: Vec<(i64, u64)> = calls
+            .iter()
+            .map(|(nr, args)| match *nr {
+                libc::SYS_capset => (*nr, 0),
+                _ => (*nr, args[0]),
+            })
+            .collect();
+        assert_eq!(made, order);
+        assert_eq!(calls[0].1[1], 4, "the ids do not touch capabilities");
+        assert_eq!(calls[2].1[1], SETPCAP.trailing_zeros().into());
+        // Effective, permitted, inheritable: the lower words, then the upper ones.
+        let sets = |at: usize| b.words_at(calls[at].1[1], 3);
+        assert_eq!(
+            sets(1),
+            [0x1ff << 32 | 0x1ff, 2, 0],
+            "still all but inheritable"
+        );
+        assert_eq!(sets(9), [3 << 32 | 1, 2, 0]);
+    }
+
+    #[test]
+    fn capabilities_that_the_caller_has_not_are_refused() {
+        let mut creds = root().creds;
+        creds.cap_permitted = 0x1ff;
+        let thread = Thread {
+            tid: 5,
+            creds,
+            ..Thread::default()
+        };
+        let mut poor = root();
+        poor.creds.cap_permitted = 0xff;
+        let mut report = Report::default();
+        plan_creds(&mut Builder::for_test(), &thread, &poor, &mut report);
+        assert_eq!(report.refusals[0].object, "thread 5: capabilities 8");
+    }
+}

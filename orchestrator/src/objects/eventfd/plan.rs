@@ -15,3 +15,26 @@ pub fn plan_create(b: &mut Builder, eventfd: &EventFd, flags: u32) -> i32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_counter_is_written() {
+        let mut b = Builder::for_test();
+        let counter = u64::from(u32::MAX);
+        plan_create(&mut b, &EventFd { counter }, 0o4002);
+        plan_create(
+            &mut b,
+            &EventFd {
+                counter: counter + 1,
+            },
+            0,
+        );
+        let calls = b.calls();
+        assert_eq!(calls[0].1[..2], [counter, 0o4000]);
+        assert_eq!(calls.len(), 3);
+        assert_eq!(b.words_at(calls[2].1[1], 1), [counter + 1]);
+    }
+}

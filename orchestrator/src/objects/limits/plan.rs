@@ -81,3 +81,42 @@ fn words(limit: u64) -> String {
         limit => limit.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(soft: u64, hard: u64) -> Limit {
+        Limit { soft, hard }
+    }
+
+    #[test]
+    fn only_limits_that_come_back_are_raised() {
+        let mut b = Builder::for_test();
+        let host = [limit(1, 9); 16];
+        plan_room(&mut b, &[limit(2, 3); 3], &host);
+        let calls = b.calls();
+        assert_eq!(
+            calls.iter().map(|call| call.1[1]).collect::<Vec<_>>(),
+            [1, 2]
+        );
+        assert_eq!(b.words_at(calls[0].1[2], 2), [9, 9]);
+    }
+
+    #[test]
+    fn a_hard_limit_above_the_callers_needs_the_right_to_raise_it() {
+        let host = [limit(1, 9); 16];
+        for (can_raise, refusals) in [(false, 1), (true, 0)] {
+            let (mut b, mut report) = (Builder::for_test(), Report::default());
+            plan_limits(
+                &mut b,
+                &[limit(1, 9), limit(1, 10)],
+                &host,
+                can_raise,
+                &mut report,
+            );
+            assert_eq!(report.refusals.len(), refusals);
+            assert_eq!(b.calls().len(), 2);
+        }
+    }
+}

@@ -98,3 +98,36 @@ pub fn plan_open(b: &mut Builder, file: &MemfdFile, master: i32, flags: u32) -> 
     plan_offset(b, fd, file.pos);
     fd
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_seal_has_its_moment() {
+        for (seals, early, late) in [(0, 0, 0), (1, 0, 0), (0x6, 0, 1), (0x10, 0, 1), (0xf, 1, 0)] {
+            let inode = MemfdInode {
+                seals,
+                ..MemfdInode::default()
+            };
+            let mut b = Builder::for_test();
+            plan_early_seals(&mut b, &inode, 5);
+            assert_eq!(b.calls().len(), early, "{seals:#x} before mappings");
+            plan_late_seals(&mut b, &inode, 5);
+            assert_eq!(b.calls().len(), early + late, "{seals:#x} after mappings");
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_sealed_is_made_so() {
+        for (seals, flags) in [(0, 2), (1, 0), (3, 2)] {
+            let inode = MemfdInode {
+                seals,
+                ..MemfdInode::default()
+            };
+            let mut b = Builder::for_test();
+            plan_create(&mut b, &inode);
+            assert_eq!(b.calls()[0].1[1], flags);
+        }
+    }
+}

@@ -55,3 +55,34 @@ pub fn plan_altstack(b: &mut Builder, thread: &Thread) {
     let at = b.put_words(&[stack.sp, flags, stack.size]);
     b.call_returns(libc::SYS_sigaltstack, &[at, 0], 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::SigAltStack;
+
+    #[test]
+    fn what_cannot_be_changed_is_left_alone() {
+        let mut b = Builder::for_test();
+        plan_actions(&mut b, &[SigAction::default(); 64]);
+        let signals: Vec<u64> = b.calls().iter().map(|call| call.1[0]).collect();
+        assert_eq!(signals.len(), 62);
+        assert!(!signals.contains(&9) && !signals.contains(&19));
+    }
+
+    #[test]
+    fn an_alternate_stack_in_use_is_set_as_one_that_is_not() {
+        let mut b = Builder::for_test();
+        let mut thread = Thread::default();
+        plan_altstack(&mut b, &thread);
+        thread.altstack = Some(SigAltStack {
+            sp: 0x1000,
+            size: 0x2000,
+            flags: libc::SS_ONSTACK as u32,
+        });
+        plan_altstack(&mut b, &thread);
+        let calls = b.calls();
+        assert_eq!(calls.len(), 1);
+        assert_eq!(b.words_at(calls[0].1[0], 3), [0x1000, 0, 0x2000]);
+    }
+}

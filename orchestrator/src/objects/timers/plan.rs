@@ -133,3 +133,61 @@ pub fn plan_interval_timers(b: &mut Builder, timers: &IntervalTimers) {
         b.call_returns(libc::SYS_setitimer, &[which as u64, at, 0], 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timer(id: u32) -> PosixTimer {
+        PosixTimer {
+            id,
+            clock: libc::CLOCK_MONOTONIC,
+            notify: Notify::Thread {
+                signal: 34,
+                tid: 77,
+            },
+            value: 0x1122,
+            overrun: 0,
+            spec: Interval::default(),
+        }
+    }
+
+    #[test]
+    fn older_kernels_count_up_to_the_id() {
+        let (mut b, mut report) = (Builder::for_test(), Report::default());
+        plan_create(&mut b, &[timer(1), timer(3)], false, &mut report);
+        let made: Vec<i64> = b.calls().iter().map(|call| call.0).collect();
+        let (create, delete) = (libc::SYS_timer_create, libc::SYS_timer_delete);
+        assert_eq!(made, [create, delete, create, create, delete, create]);
+        plan_create(&mut b, &[timer(1 << 30)], false, &mut report);
+        assert_eq!(report.refusals.len(), 1);
+    }
+
+    #[test]
+    fn newer_kernels_are_told_the_id() {
+        let (mut b, mut report) = (Builder::for_test(), Report::default());
+        plan_create(&mut b, &[timer(1 << 30)], true, &mut report);
+        let calls = b.calls();
+        assert_eq!(calls[0].1[..2], [77, 1]);
+        assert_eq!(b.data_at(calls[1].1[2], 4), (1_u32 << 30).to_le_bytes());
+        // sigev_value, sigev_signo and sigev_notify, sigev_notify_thread_id.
+        assert_eq!(b.words_at(calls[1].1[1], 3), [0x1122, 4 << 32 | 34, 77]);
+        assert_eq!(calls[2].1[..2], [77, 0]);
+    }
+
+    #[test]
+    fn a_nanosecond_left_does_not_stop_an_interval_timer() {
+        let mut b = Builder::for_test();
+        let timers = IntervalTimers {
+            prof: Interval {
+                interval_ns: 2_000_001_000,
+                value_ns: 1,
+            },
+            ..IntervalTimers::default()
+        };
+        plan_interval_timers(&mut b, &timers);
+        let calls = b.calls();
+        assert_eq!((calls.len(), calls[0].1[0]), (1, libc::ITIMER_PROF as u64));
+        assert_eq!(b.words_at(calls[0].1[1], 4), [2, 1, 0, 1]);
+    }
+}
