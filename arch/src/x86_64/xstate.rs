@@ -42,3 +42,26 @@ pub fn components() -> impl Iterator<Item = (u32, Component)> {
 pub fn area_len() -> usize {
     (__cpuid_count(LEAF, 0).ebx as usize).max(HEADER_END)
 }
+
+/// Returns which components the kernel enabled (XCR0); 0 where the processor has no XSAVE.
+#[must_use]
+#[expect(unsafe_code, reason = "an instruction that a processor may lack")]
+pub fn enabled() -> u64 {
+    /// `CPUID.1:ECX.OSXSAVE`.
+    const OSXSAVE: u32 = 1 << 27;
+    if __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
+        return 0;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: with OSXSAVE set programs may read XCR0; it changes nothing but the two registers.
+    unsafe {
+        core::arch::asm!(
+            "xgetbv",
+            in("ecx") 0,
+            out("eax") low,
+            out("edx") high,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    u64::from(high) << 32 | u64::from(low)
+}

@@ -71,6 +71,21 @@ pub fn seccomp_mode() -> Result<usize> {
     prctl("prctl(PR_GET_SECCOMP)", libc::PR_GET_SECCOMP, 0)
 }
 
+/// Returns the secure bits of the calling thread.
+pub fn securebits() -> Result<u32> {
+    prctl("prctl(PR_GET_SECUREBITS)", libc::PR_GET_SECUREBITS, 0).map(|bits| bits as u32)
+}
+
+/// Returns whether the kernel can be asked for timers of given numbers (`PR_TIMER_CREATE_RESTORE_IDS`, 6.15 and up).
+pub fn can_restore_timer_ids() -> bool {
+    /// `PR_TIMER_CREATE_RESTORE_IDS`.
+    const RESTORE_IDS: i32 = 77;
+    /// `PR_TIMER_CREATE_RESTORE_IDS_GET`.
+    const GET: usize = 2;
+    let call = "prctl(PR_TIMER_CREATE_RESTORE_IDS)";
+    prctl(call, RESTORE_IDS, GET).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,199 @@
+//! The commit: parked threads become those of the snapshot.
+//!
+//! All threads are taken by ptrace and stand still. One of them unmaps the arena, at the very instruction in the arena by
+//! which every operation was made: it stops at the exit of that call, still in the kernel, and gets its final registers
+//! there, so that nothing ever runs where nothing is mapped. Then every thread gets its registers, extended state and
+//! signal mask, and is let go. From a task's view all of it happens between two of its instructions.
+//!
+//! Until the last detach the threads die with us (`PTRACE_O_EXITKILL`): there is no half of a tree.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use arch::regs::Regs;
+use nix::errno::Errno;
+
+use super::arena::syscall_offset;
+use super::error::{Doing, Error, Result};
+use crate::plan::{HostStep, Plan, ThreadFinal};
+use crate::procfs::{self, Subject};
+use crate::snapshot::Snapshot;
+use crate::sys::ptrace::{self, EVENT_STOP, NT_X86_XSTATE, Options, SyscallUserDispatch};
+use crate::sys::wait::{WaitStatus, wait_tid};
+use crate::sys::{Pid, Tid, signal};
+
+/// What becomes of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It runs, or stands still where the plan says so.
+    AsPlanned,
+    /// All of it stands still.
+    Stopped,
+}
+
+/// Other stops that may come before a system call's; each has a cause of which there are few.
+const STRAY_STOPS: usize = 64;
+
+/// Makes parked threads the final ones and lets them go. After an error the caller kills them.
+pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) -> Result<()> {
+    let doing = "take over the restored threads";
+    for last in &plan.finals {
+        take(root, Tid(last.tid), doing)?;
+    }
+    unmap_arena(plan, root)?;
+    for last in &plan.finals {
+        set(last, snapshot).doing("set the registers of a thread")?;
+    }
+    put_back_sequences(plan, snapshot, root)?;
+    stop(plan, root, after)?;
+    for last in &plan.finals {
+        match ptrace::detach(Tid(last.tid), 0) {
+            // Killed from outside: what it was is what it is.
+            Err(error) if error.errno == Errno::ESRCH => {}
+            detached => detached.doing("let a thread go")?,
+        }
+    }
+    Ok(())
+}
+
+/// Attaches to a thread and waits until it stands still.
+fn take(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
+    ptrace::seize(tid, Options::EXITKILL | Options::TRACESYSGOOD).doing(doing)?;
+    ptrace::interrupt(tid).doing(doing)?;
+    for _ in 0..STRAY_STOPS {
+        match wait_tid(tid).doing(doing)? {
+            WaitStatus::Stopped {
+                event: EVENT_STOP, ..
+            } => return Ok(()),
+            // A signal that cannot be blocked; it is not the snapshot's.
+            WaitStatus::Stopped { .. } => ptrace::cont(tid, 0).doing(doing)?,
+            WaitStatus::Continued => {}
+            end => return Err(ended(root, end)),
+        }
+    }
+    Err(ended(root, WaitStatus::Continued))
+}
+
+/// Has the root unmap the arena, which it leaves in the exit of that call.
+fn unmap_arena(plan: &Plan, root: Pid) -> Result<()> {
+    let doing = "unmap the arena";
+    let tid = root.leader();
+    let call = Regs {
+        rip: plan.arena.base + syscall_offset(),
+        rax: libc::SYS_munmap as u64,
+        rdi: plan.arena.base,
+        rsi: plan.layout.len,
+        // No call is to be made again for having been interrupted.
+        orig_rax: u64::MAX,
+        ..ptrace::getregs(tid).doing(doing)?
+    };
+    ptrace::setregs(tid, &call).doing(doing)?;
+    to_syscall_stop(root, doing)?;
+    to_syscall_stop(root, doing)?;
+    match ptrace::getregs(tid).doing(doing)?.rax {
+        0 => Ok(()),
+        result => Err(Error::Operation {
+            object: "arena".into(),
+            operation: "munmap".into(),
+            result: result as i64,
+        }),
+    }
+}
+
+/// Lets the root run to its next entry to or exit from a system call.
+fn to_syscall_stop(root: Pid, doing: &'static str) -> Result<()> {
+    let tid = root.leader();
+    for _ in 0..STRAY_STOPS {
+        ptrace::syscall_step(tid, 0).doing(doing)?;
+        let status = wait_tid(tid).doing(doing)?;
+        if status.is_syscall_stop() {
+            return Ok(());
+        }
+        if status.is_end() {
+            return Err(ended(root, status));
+        }
+    }
+    Err(ended(root, WaitStatus::Continued))
+}
+
+fn set(last: &ThreadFinal, snapshot: &Snapshot) -> crate::sys::Result<()> {
+    let tid = Tid(last.tid);
+    let xstate = last.xstate(snapshot);
+    if !xstate.is_empty() {
+        ptrace::set_regset(tid, NT_X86_XSTATE, xstate)?;
+    }
+    ptrace::setregs(tid, &last.regs)?;
+    ptrace::set_sigmask(tid, last.blocked)?;
+    match last.syscall_dispatch {
+        Some(dispatch) => {
+            let config = SyscallUserDispatch {
+                mode: dispatch.mode,
+                selector: dispatch.selector,
+                offset: dispatch.offset,
+                len: dispatch.length,
+            };
+            ptrace::set_syscall_user_dispatch(tid, &config)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Offset of the pointer to the critical section in `struct rseq` (`include/uapi/linux/rseq.h`).
+const RSEQ_CS: u64 = 8;
+
+/// Puts back which critical section a thread was in. The kernel has cleared it, as the thread was registered while it ran
+/// elsewhere; now it sees the thread's place when it lets it go, and sends it to the section's abort handler.
+fn put_back_sequences(plan: &Plan, snapshot: &Snapshot, root: Pid) -> Result<()> {
+    let path = Subject::from(root).path("mem");
+    let failed = |source| procfs::Error::Read {
+        path: path.clone(),
+        source,
+    };
+    for last in &plan.finals {
+        let (task, thread) = last.place;
+        let thread = snapshot
+            .tasks
+            .get(task)
+            .and_then(|task| task.threads.get(thread));
+        let inside =
+            thread.and_then(|thread| thread.rseq.filter(|rseq| rseq.critical_section != 0));
+        let Some(rseq) = inside else {
+            continue;
+        };
+        let memory = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        let section = rseq.critical_section.to_le_bytes();
+        memory
+            .write_all_at(&section, rseq.addr + RSEQ_CS)
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Sends the stops that take effect as soon as the threads are let go, before their first instruction.
+fn stop(plan: &Plan, root: Pid, after: After) -> Result<()> {
+    let mut pids: Vec<Pid> = plan
+        .host_steps
+        .iter()
+        .map(|HostStep::Stop { pid }| Pid(*pid))
+        .collect();
+    if after == After::Stopped && !pids.contains(&root) {
+        pids.push(root);
+    }
+    for pid in pids {
+        signal::kill(pid, libc::SIGSTOP).doing("stop the restored process")?;
+    }
+    Ok(())
+}
+
+fn ended(root: Pid, status: WaitStatus) -> Error {
+    let cause = match status {
+        WaitStatus::Signaled(signal) => format!("signal {signal}"),
+        WaitStatus::Exited(status) => format!("leaving with status {status}"),
+        _ => "no sign of itself".into(),
+    };
+    Error::Ended {
+        pid: root.0,
+        cause,
+        at: "the commit".into(),
+    }
+}

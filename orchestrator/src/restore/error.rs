@@ -1,0 +1,112 @@
+//! Why a restore failed. After each of these nothing of the tree is left, and the images are as they were.
+
+use std::fmt::Write;
+
+use nix::errno::Errno;
+
+use crate::plan::Refusal;
+use crate::{image, kernel, procfs, sys};
+
+/// Result of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why there is no restored tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The images cannot be read.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The images hold what cannot be restored here.
+    #[error("{}", list(.0))]
+    Refused(Vec<Refusal>),
+    /// This system did not say what a restore has to know.
+    #[error("cannot learn what this system is like")]
+    Kernel(#[from] kernel::Error),
+    /// A pid of the tree is somebody else's.
+    #[error(
+        "pid {pid} is taken by {name}; end that process, or restore in a pid namespace of its own"
+    )]
+    PidTaken {
+        /// The pid.
+        pid: i32,
+        /// Name of who has it.
+        name: String,
+    },
+    /// A pid of the tree cannot be asked for.
+    #[error(
+        "cannot make a process with pid {pid}; restore as root, or with CAP_CHECKPOINT_RESTORE"
+    )]
+    PidRefused {
+        /// The pid.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
+    /// An operation of the plan failed.
+    #[error("{object}: {operation}: {}", reason(*result))]
+    Operation {
+        /// What it was for.
+        object: String,
+        /// It, with its arguments.
+        operation: String,
+        /// What came of it: a negative error number, or a value that was not the planned one.
+        result: i64,
+    },
+    /// A process of the tree ended while it was being restored.
+    #[error("pid {pid} ended by {cause} while it was at: {at}")]
+    Ended {
+        /// The process.
+        pid: i32,
+        /// Signal or status, in words.
+        cause: String,
+        /// Object and operation that it stood at.
+        at: String,
+    },
+    /// A part of `/proc` cannot be read.
+    #[error("cannot look at the restored tree")]
+    Proc(#[from] procfs::Error),
+    /// We could not do our own part.
+    #[error("cannot {doing}")]
+    Call {
+        /// What it was.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
+    /// The kernel did not put the tree into its time namespace.
+    #[error(
+        "this kernel keeps the host's clocks across the execution of a program; restore with host clocks"
+    )]
+    Clocks,
+}
+
+/// Names what was being done when a system call failed.
+pub(super) trait Doing<T> {
+    /// Turns the error of a call into ours.
+    fn doing(self, doing: &'static str) -> Result<T>;
+}
+
+impl<T> Doing<T> for sys::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T> {
+        self.map_err(|source| Error::Call { doing, source })
+    }
+}
+
+/// Returns the words for the result of a failed operation.
+fn reason(result: i64) -> String {
+    if arch::abi::program::is_error(result) {
+        Errno::from_raw(-result as i32).desc().into()
+    } else {
+        format!("it returned {result:#x}")
+    }
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    let mut text = String::from("cannot be restored here:");
+    for refusal in refusals {
+        let _ = write!(text, "\n  {refusal}");
+    }
+    text
+}

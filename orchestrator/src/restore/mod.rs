@@ -1,0 +1,110 @@
+//! Restoring: read the images, ask the system, plan, run the plan, and let go.
+//!
+//! ```text
+//! images -> snapshot -> plan -> launch -> run -> commit
+//!           nothing was changed ^         ^ every failure here kills what was made
+//! ```
+//!
+//! What a restore does is in its plan; this module only runs plans. See [`run`] for how a failure is found and told.
+
+mod arena;
+mod commit;
+mod error;
+mod launch;
+mod run;
+
+use std::path::Path;
+use std::time::Instant;
+
+pub use error::{Error, Result};
+pub use run::{How, run};
+
+use crate::image::{self, ImageSet, RestoreStats};
+use crate::kernel;
+use crate::plan::{self, Plan, Refusal, Settings};
+use crate::sys::Pid;
+
+/// What the user chose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The restored process becomes a child of our parent, not of us.
+    pub sibling: bool,
+    /// The monotonic clocks are the host's.
+    pub host_clocks: bool,
+    /// The tree joins the session, group and terminal of the caller.
+    pub shell_job: bool,
+    /// The caller waits for the tree in the foreground, and takes its terminal back after it.
+    pub foreground: bool,
+    /// Every process is left stopped.
+    pub leave_stopped: bool,
+}
+
+/// A tree that lives again.
+#[derive(Debug)]
+pub struct Restored {
+    /// Its root.
+    pub pid: Pid,
+    /// What was measured.
+    pub stats: RestoreStats,
+    /// What of the snapshot was not brought back, in words.
+    pub not_kept: Vec<String>,
+}
+
+/// Restores the image set in the folder at `dir`.
+pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
+    let started = Instant::now();
+    let images = image::read(dir)?;
+    let plan = plan_of(&images, options)?;
+    let how = How {
+        sibling: options.sibling,
+        leave_stopped: options.leave_stopped,
+    };
+    let mut restored = run(&plan, &images, how)?;
+    restored.stats.restore_us = micros(started);
+    restored.stats.pages_restored = stored_pages(&images);
+    restored.not_kept.clone_from(&plan.not_kept);
+    Ok(restored)
+}
+
+/// Returns the plan by which [`restore_images`] would restore, and changes nothing.
+pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
+    plan_of(&image::read(dir)?, options)
+}
+
+fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
+    let refused: Vec<Refusal> = images.refusals().into_iter().map(from_image).collect();
+    if !refused.is_empty() {
+        return Err(Error::Refused(refused));
+    }
+    let host = kernel::probe_host(images)?;
+    let settings = Settings {
+        shell_job: options.shell_job,
+        foreground: options.foreground,
+        host_clocks: options.host_clocks,
+    };
+    plan::plan(&images.snapshot, &host, &settings).map_err(Error::Refused)
+}
+
+fn from_image(refusal: image::Refusal) -> Refusal {
+    Refusal {
+        task: refusal.task,
+        object: refusal.object,
+        reason: refusal.reason,
+        remedy: String::new(),
+    }
+}
+
+fn stored_pages(images: &ImageSet) -> u64 {
+    let tasks = images.snapshot.tasks.iter();
+    let private = tasks
+        .filter_map(|task| task.mm.as_ref())
+        .flat_map(|mm| &mm.pages);
+    let shared = images.snapshot.shared.iter();
+    let shared = shared.flat_map(|memory| &memory.pages);
+    private.chain(shared).map(|run| run.pages).sum()
+}
+
+/// Returns the microseconds since `start`.
+fn micros(start: Instant) -> u32 {
+    start.elapsed().as_micros().try_into().unwrap_or(u32::MAX)
+}

@@ -1,0 +1,203 @@
+//! The machine against real processes: dumped by the peer (`CRIU=path`), restored here. Without the peer or root there is
+//! nothing to run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use orchestrator::restore::{self, Error, Options};
+use orchestrator::sys::signal::kill;
+use orchestrator::sys::wait::wait_tid;
+use orchestrator::sys::{Pid, file};
+
+/// How long a process may take to show a change.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns the peer's program, where it can be used.
+fn peer() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CRIU")?);
+    let is_root = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.contains("\nUid:\t0\t0"));
+    (path.exists() && is_root).then_some(path)
+}
+
+/// Starts a session of its own and returns its leader.
+#[expect(
+    clippy::zombie_processes,
+    reason = "dumps and restores change whose child it is: it is waited for by its number"
+)]
+fn start(program: &str, args: &[&str], output: &Path) -> Pid {
+    let output = std::fs::File::create(output).expect("create");
+    let child = Command::new("setsid")
+        .arg(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("setsid starts");
+    Pid(child.id() as i32)
+}
+
+/// Dumps a process by the peer, which ends it, and takes its status.
+fn dump(peer: &Path, pid: Pid, dir: &Path) {
+    let images = dir.join("images");
+    std::fs::create_dir(&images).expect("create");
+    let out = Command::new(peer)
+        .args([
+            "dump",
+            "-t",
+            &pid.to_string(),
+            "-v4",
+            "-o",
+            "dump.log",
+            "-D",
+        ])
+        .arg(&images)
+        .output()
+        .expect("the peer starts");
+    let log = std::fs::read_to_string(images.join("dump.log")).unwrap_or_default();
+    assert!(out.status.success(), "{log}");
+    wait_tid(pid.leader()).expect("it was our child");
+}
+
+fn end(pid: Pid) {
+    kill(pid, libc::SIGKILL).expect("kill");
+    wait_tid(pid.leader()).expect("reap");
+}
+
+fn maps(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps")
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+fn proc_file(pid: Pid, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+}
+
+/// Runs `script` in a shell that counts into a file, through a dump and a restore.
+fn counts_on(program: &str, args: &[&str]) {
+    let Some(peer) = peer() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let output = dir.path().join("output");
+    let pid = start(program, args, &output);
+    wait_for("it counts", || size(&output) > 20);
+    let before = maps(pid);
+    dump(&peer, pid, dir.path());
+    let counted = size(&output);
+    let restored = restore::restore_images(&dir.path().join("images"), &Options::default());
+    let restored = restored.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(restored.pid, pid);
+    wait_for("it counts on", || size(&output) > counted + 20);
+    assert_eq!(maps(pid), before);
+    end(pid);
+    let text = std::fs::read_to_string(&output).expect("output");
+    let numbers = text.lines().map(|line| line.parse().expect("a number"));
+    let numbers: Vec<u64> = numbers.collect();
+    assert!(
+        numbers.iter().copied().eq(0..numbers.len() as u64),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_sleeping_program_sleeps_on() {
+    let Some(peer) = peer() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let pid = start("sleep", &["1000"], &dir.path().join("output"));
+    wait_for("it sleeps", || proc_file(pid, "comm") == "sleep\n");
+    wait_for("it sleeps", || {
+        proc_file(pid, "wchan").contains("nanosleep")
+    });
+    let before = maps(pid);
+    dump(&peer, pid, dir.path());
+    let images = dir.path().join("images");
+    let options = Options {
+        leave_stopped: true,
+        ..Options::default()
+    };
+    let restored = restore::restore_images(&images, &options);
+    let restored = restored.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(restored.pid, pid);
+    wait_for("it stands", || proc_file(pid, "stat").contains(" T "));
+    let taken = restore::restore_images(&images, &Options::default());
+    match taken {
+        Err(Error::PidTaken { pid: of, name }) => assert_eq!((of, &*name), (pid.0, "sleep")),
+        other => panic!("{other:?}"),
+    }
+    kill(pid, libc::SIGCONT).expect("continue");
+    wait_for("it sleeps on", || {
+        proc_file(pid, "wchan").contains("nanosleep")
+    });
+    assert_eq!(maps(pid), before);
+    assert_eq!(proc_file(pid, "cmdline"), "sleep\x001000\0");
+    let link = std::fs::read_link(format!("/proc/{pid}/exe")).expect("exe");
+    assert!(file::statx_path(&path(&link)).is_ok());
+    end(pid);
+}
+
+fn path(path: &Path) -> std::ffi::CString {
+    std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path has no zero")
+}
+
+#[test]
+fn a_shell_counts_on() {
+    let script = "i=0; while :; do echo $i; i=$((i+1)); read -t 0.01 x </dev/zero; done";
+    counts_on("bash", &["-c", script]);
+}
+
+#[test]
+fn an_interpreter_with_threads_counts_on() {
+    let script = "\
+import threading, time, sys
+def spin():
+    while True:
+        time.sleep(0.003)
+threads = [threading.Thread(target=spin, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+n = 0
+block = bytes(range(256)) * 65536
+while True:
+    print(n, flush=True)
+    n += 1
+    assert block == bytes(range(256)) * 65536
+    time.sleep(0.001)
+";
+    counts_on("python3", &["-c", script]);
+}
+
+#[test]
+fn a_failure_leaves_nothing() {
+    let Some(peer) = peer() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let output = dir.path().join("output");
+    let pid = start("sleep", &["1000"], &output);
+    wait_for("it sleeps", || {
+        proc_file(pid, "wchan").contains("nanosleep")
+    });
+    dump(&peer, pid, dir.path());
+    std::fs::remove_file(&output).expect("remove");
+    let failed = restore::restore_images(&dir.path().join("images"), &Options::default());
+    let words = failed.expect_err("a file is gone").to_string();
+    assert!(words.contains("descriptor 1"), "{words}");
+    assert!(words.contains("openat"), "{words}");
+    assert!(kill(pid, 0).is_err(), "nothing is left");
+}
