@@ -1,0 +1,61 @@
+//! From the command line to one call, and from its outcome to an exit status: 0 done, 1 failed (the reason is on standard
+//! error and in the log). Ambient things (arguments, files of options) are read here and nowhere else.
+
+pub mod args;
+pub mod check;
+pub mod config;
+pub mod dump;
+pub mod log;
+pub mod restore;
+
+use anyhow::Context as _;
+use args::{Cli, Command, CommonArgs};
+use clap::Parser as _;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Version of the peer whose options and images this program takes and makes: callers ask for it.
+const COMPATIBLE: &str = "4.2";
+
+/// Runs the command line and returns the exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match config::expand(args.into_iter().collect()) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("Error (orchestrator): {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = match Cli::try_parse_from(args::normalise(args)) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    if cli.version {
+        println!("Version: {COMPATIBLE}\norchestrator {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    match cli.command {
+        None => {
+            eprintln!("Error (orchestrator): no command given; try: orchestrator dump PID -D DIR, orchestrator restore -D DIR, orchestrator --help");
+            ExitCode::FAILURE
+        }
+        Some(Command::Dump(dump)) => finish(&dump.common, "dump", || self::dump::run(&dump).map(|()| ExitCode::SUCCESS)),
+        Some(Command::Restore(restore)) => finish(&restore.common, "restore", || self::restore::run(&restore)),
+        Some(Command::Check(check)) => finish(&check.common, "check", || self::check::run(&check)),
+    }
+}
+
+/// Help and version are no errors; anything else is one, with the peer's exit status.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is to be done where the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn finish(common: &CommonArgs, command: &str, work: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
+    let outcome = log::start(common).context("cannot start the log").and_then(|()| work());
+    outcome.unwrap_or_else(|error| {
+        log::failure(common, command, &crate::error::chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
