@@ -21,8 +21,13 @@ pub const OWNER_DIED: u32 = 0x4000_0000;
 pub struct Control {
     /// Robust-futex word: the orchestrator's thread id and `FUTEX_WAITERS` while it lives.
     pub lifeline: AtomicU32,
+    /// Number of operations that undo what batches left in the target (open descriptors), run once by the first thread
+    /// that cures itself; it takes the number by exchange with 0.
+    pub cleanup_count: AtomicU32,
+    /// Address of the first of them.
+    pub cleanup_ops: u64,
     /// Spare, so that the node is 32 bytes after the word, as the C library's `futex_offset` (-32) says.
-    pub spare: [u32; 7],
+    pub spare: [u32; 4],
     /// Node of the orchestrator's robust list; means nothing to the parasite.
     pub node: [u64; 4],
 }

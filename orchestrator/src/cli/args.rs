@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 /// Checkpoint and restore for Linux.
 #[derive(Debug, Parser)]
-#[command(name = "orchestrator", disable_version_flag = true, max_term_width = 120)]
+#[command(
+    name = "orchestrator",
+    disable_version_flag = true,
+    max_term_width = 120
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -39,7 +43,12 @@ pub struct CommonArgs {
     #[arg(short = 'o', long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// How much to log: 0 nothing, 1 errors, 2 warnings, 3 what is done, 4 everything. Also -v, -vv, -v4.
-    #[arg(long, value_name = "N", default_value = "2", overrides_with = "verbosity")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2",
+        overrides_with = "verbosity"
+    )]
     pub verbosity: String,
     /// Put the process id before each log line.
     #[arg(long)]
@@ -136,7 +145,9 @@ pub struct CheckArgs {
 fn parse_pid(text: &str) -> Result<i32, String> {
     match text.parse::<i32>() {
         Ok(pid) if pid > 0 => Ok(pid),
-        _ => Err(format!("{text:?} is no process id: a positive number is wanted")),
+        _ => Err(format!(
+            "{text:?} is no process id: a positive number is wanted"
+        )),
     }
 }
 
@@ -148,7 +159,9 @@ pub fn normalise(args: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std:
     for arg in args {
         past_end |= arg == "--";
         match arg.to_str().and_then(|text| text.strip_prefix("-v")) {
-            Some(rest) if !past_end => out.push(format!("--verbosity={}", short_verbosity(rest)).into()),
+            Some(rest) if !past_end => {
+                out.push(format!("--verbosity={}", short_verbosity(rest)).into())
+            }
             _ => out.push(arg),
         }
     }
@@ -171,7 +184,10 @@ mod tests {
     use std::ffi::OsString;
 
     fn verbosity(args: &[&str]) -> String {
-        let all = ["orchestrator", "check"].iter().chain(args).map(OsString::from);
+        let all = ["orchestrator", "check"]
+            .iter()
+            .chain(args)
+            .map(OsString::from);
         match Cli::try_parse_from(normalise(all)).expect("parses").command {
             Some(Command::Check(check)) => check.common.verbosity,
             other => panic!("{other:?}"),

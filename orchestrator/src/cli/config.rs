@@ -15,13 +15,19 @@ pub fn expand(args: Vec<OsString>) -> io::Result<Vec<OsString>> {
         for file in default_files() {
             match std::fs::read(&file) {
                 Ok(bytes) => options.extend(parse(&bytes)),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) => {}
                 Err(error) => return Err(about(&file, &error)),
             }
         }
     }
     if let Some(file) = named_file(&args) {
-        options.extend(parse(&std::fs::read(&file).map_err(|error| about(&file, &error))?));
+        options.extend(parse(
+            &std::fs::read(&file).map_err(|error| about(&file, &error))?,
+        ));
     }
     let mut all = args;
     let after_command = all.len().min(2);
@@ -47,7 +53,10 @@ fn named_file(args: &[OsString]) -> Option<PathBuf> {
 }
 
 fn about(file: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("configuration file {}: {error}", file.display()))
+    io::Error::new(
+        error.kind(),
+        format!("configuration file {}: {error}", file.display()),
+    )
 }
 
 fn parse(bytes: &[u8]) -> Vec<OsString> {
@@ -77,7 +86,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), "verbosity 4\n").expect("write");
         let config = format!("--config={}", file.path().display());
-        let args = ["p", "dump", "7", "--no-default-config", &config].map(OsString::from).to_vec();
+        let args = ["p", "dump", "7", "--no-default-config", &config]
+            .map(OsString::from)
+            .to_vec();
         let all = expand(args).expect("readable");
         assert_eq!(all[2], "--verbosity=4");
         assert_eq!(all[3], "7");

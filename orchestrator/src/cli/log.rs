@@ -29,15 +29,24 @@ pub fn start(args: &CommonArgs) -> anyhow::Result<()> {
         Ok(2) => LevelFilter::WARN,
         Ok(3) => LevelFilter::INFO,
         Ok(_) => LevelFilter::DEBUG,
-        Err(_) => anyhow::bail!("--verbosity {:?}: a number from 0 to 4 is wanted", args.verbosity),
+        Err(_) => anyhow::bail!(
+            "--verbosity {:?}: a number from 0 to 4 is wanted",
+            args.verbosity
+        ),
     };
-    let format = Lines { begin: Instant::now(), pid: args.log_pid.then(std::process::id) };
-    let builder = tracing_subscriber::fmt().with_max_level(level).event_format(format);
+    let format = Lines {
+        begin: Instant::now(),
+        pid: args.log_pid.then(std::process::id),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .event_format(format);
     match &args.log_file {
         None => builder.with_writer(std::io::stderr).init(),
         Some(name) => {
             let path: PathBuf = work_dir(args).join(name);
-            let file = File::create(&path).with_context(|| format!("cannot make the log file {}", path.display()))?;
+            let file = File::create(&path)
+                .with_context(|| format!("cannot make the log file {}", path.display()))?;
             builder.with_writer(Mutex::new(file)).init();
         }
     }
@@ -67,7 +76,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
         let at = self.begin.elapsed();
         write!(out, "({:02}.{:06}) ", at.as_secs(), at.subsec_micros())?;
         if let Some(pid) = self.pid {

@@ -31,16 +31,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     if cli.version {
-        println!("Version: {COMPATIBLE}\norchestrator {}", env!("CARGO_PKG_VERSION"));
+        println!(
+            "Version: {COMPATIBLE}\norchestrator {}",
+            env!("CARGO_PKG_VERSION")
+        );
         return ExitCode::SUCCESS;
     }
     match cli.command {
         None => {
-            eprintln!("Error (orchestrator): no command given; try: orchestrator dump PID -D DIR, orchestrator restore -D DIR, orchestrator --help");
+            eprintln!(
+                "Error (orchestrator): no command given; try: orchestrator dump PID -D DIR, orchestrator restore -D DIR, orchestrator --help"
+            );
             ExitCode::FAILURE
         }
-        Some(Command::Dump(dump)) => finish(&dump.common, "dump", || self::dump::run(&dump).map(|()| ExitCode::SUCCESS)),
-        Some(Command::Restore(restore)) => finish(&restore.common, "restore", || self::restore::run(&restore)),
+        Some(Command::Dump(dump)) => finish(&dump.common, "dump", || {
+            self::dump::run(&dump).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Restore(restore)) => {
+            finish(&restore.common, "restore", || self::restore::run(&restore))
+        }
         Some(Command::Check(check)) => finish(&check.common, "check", || self::check::run(&check)),
     }
 }
@@ -49,11 +58,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // Nothing is to be done where the terminal is gone.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
-fn finish(common: &CommonArgs, command: &str, work: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
-    let outcome = log::start(common).context("cannot start the log").and_then(|()| work());
+fn finish(
+    common: &CommonArgs,
+    command: &str,
+    work: impl FnOnce() -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let outcome = log::start(common)
+        .context("cannot start the log")
+        .and_then(|()| work());
     outcome.unwrap_or_else(|error| {
         log::failure(common, command, &crate::error::chain(error.as_ref()));
         ExitCode::FAILURE

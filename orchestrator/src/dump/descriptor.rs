@@ -58,7 +58,11 @@ pub fn classify(seen: &Seen) -> Class {
     match seen.mode & libc::S_IFMT {
         libc::S_IFREG if seen.link.starts_with(b"/memfd:") && seen.links == 0 => Class::Memfd,
         libc::S_IFREG | libc::S_IFDIR => by_path(seen),
-        libc::S_IFLNK | libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO | libc::S_IFSOCK if is_path_only => by_path(seen),
+        libc::S_IFLNK | libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO | libc::S_IFSOCK
+            if is_path_only =>
+        {
+            by_path(seen)
+        }
         libc::S_IFCHR => device(seen),
         libc::S_IFIFO => match pipe_inode(&seen.link) {
             Some(inode) => Class::Pipe(inode),
@@ -97,7 +101,11 @@ fn anonymous_inode(name: &[u8]) -> Class {
         b"[eventpoll]" => Class::Epoll,
         b"[timerfd]" => Class::TimerFd,
         b"[signalfd]" => Class::SignalFd,
-        other => Class::Refused(String::from_utf8_lossy(other).trim_matches(['[', ']']).to_string()),
+        other => Class::Refused(
+            String::from_utf8_lossy(other)
+                .trim_matches(['[', ']'])
+                .to_string(),
+        ),
     }
 }
 
@@ -111,31 +119,73 @@ mod tests {
     use super::*;
 
     fn seen(link: &str, mode: u32, rdev: (u32, u32)) -> Seen {
-        Seen { link: link.into(), mode, rdev, links: 1, flags: 0 }
+        Seen {
+            link: link.into(),
+            mode,
+            rdev,
+            links: 1,
+            flags: 0,
+        }
     }
 
     #[test]
     fn every_kind_is_told_from_the_others() {
-        assert_eq!(classify(&seen("/etc/passwd", libc::S_IFREG, (0, 0))), Class::Path);
-        assert_eq!(classify(&seen("/dev/null", libc::S_IFCHR, (1, 3))), Class::Device);
-        assert_eq!(classify(&seen("/dev/pts/3", libc::S_IFCHR, (136, 3))), Class::Terminal);
-        assert_eq!(classify(&seen("pipe:[77]", libc::S_IFIFO, (0, 0))), Class::Pipe(77));
-        assert_eq!(classify(&seen("anon_inode:[eventpoll]", 0o600, (0, 0))), Class::Epoll);
-        let memfd = Seen { links: 0, ..seen("/memfd:x (deleted)", libc::S_IFREG, (0, 0)) };
+        assert_eq!(
+            classify(&seen("/etc/passwd", libc::S_IFREG, (0, 0))),
+            Class::Path
+        );
+        assert_eq!(
+            classify(&seen("/dev/null", libc::S_IFCHR, (1, 3))),
+            Class::Device
+        );
+        assert_eq!(
+            classify(&seen("/dev/pts/3", libc::S_IFCHR, (136, 3))),
+            Class::Terminal
+        );
+        assert_eq!(
+            classify(&seen("pipe:[77]", libc::S_IFIFO, (0, 0))),
+            Class::Pipe(77)
+        );
+        assert_eq!(
+            classify(&seen("anon_inode:[eventpoll]", 0o600, (0, 0))),
+            Class::Epoll
+        );
+        let memfd = Seen {
+            links: 0,
+            ..seen("/memfd:x (deleted)", libc::S_IFREG, (0, 0))
+        };
         assert_eq!(classify(&memfd), Class::Memfd);
     }
 
     #[test]
     fn what_is_not_kept_is_named() {
-        assert_eq!(classify(&seen("socket:[1]", libc::S_IFSOCK, (0, 0))), Class::Refused("a socket".into()));
-        assert_eq!(classify(&seen("anon_inode:[io_uring]", 0o600, (0, 0))), Class::Refused("io_uring".into()));
-        assert_eq!(classify(&seen("anon_inode:inotify", 0o600, (0, 0))), Class::Refused("inotify".into()));
-        assert_eq!(classify(&seen("/dev/mem", libc::S_IFCHR, (1, 1))), Class::Refused("character device 1:1".into()));
-        assert_eq!(classify(&seen("/run/f", libc::S_IFIFO, (0, 0))), Class::Refused("a named fifo".into()));
+        assert_eq!(
+            classify(&seen("socket:[1]", libc::S_IFSOCK, (0, 0))),
+            Class::Refused("a socket".into())
+        );
+        assert_eq!(
+            classify(&seen("anon_inode:[io_uring]", 0o600, (0, 0))),
+            Class::Refused("io_uring".into())
+        );
+        assert_eq!(
+            classify(&seen("anon_inode:inotify", 0o600, (0, 0))),
+            Class::Refused("inotify".into())
+        );
+        assert_eq!(
+            classify(&seen("/dev/mem", libc::S_IFCHR, (1, 1))),
+            Class::Refused("character device 1:1".into())
+        );
+        assert_eq!(
+            classify(&seen("/run/f", libc::S_IFIFO, (0, 0))),
+            Class::Refused("a named fifo".into())
+        );
     }
 
     #[test]
     fn a_file_named_like_a_memfd_is_a_file() {
-        assert_eq!(classify(&seen("/memfd:x", libc::S_IFREG, (0, 0))), Class::Path);
+        assert_eq!(
+            classify(&seen("/memfd:x", libc::S_IFREG, (0, 0))),
+            Class::Path
+        );
     }
 }

@@ -2,16 +2,53 @@
 //!
 //! Two lanes, in address order so that the file needs no index beside the runs. Small amounts, and pages that the target
 //! itself may not read, are read from `/proc/PID/mem` and written: that takes no preparation. Large amounts go through
-//! pipes: the parasite hands out references to pages by vmsplice, [`WINDOW`] of them at one request, and the pipes are
+//! pipes: the parasite hands out references to pages by vmsplice ([`pipes`]), and the pipes are
 //! spliced into the file here, so that the bytes are copied once, by the kernel. The same request lets the parasite
 //! look for all-zero pages in the next window. `process_vm_readv` would unshare copy-on-write pages and is not used.
 
 use super::output::PageOutput;
+use super::pipes;
 use super::select::Wanted;
 use super::{Error, Tally};
+use crate::infect::Infected;
 use crate::snapshot::PAGE_SIZE;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+/// Writes all these pages to the page file, in order.
+///
+/// # Errors
+/// Memory cannot be read, or the file not written.
+pub fn drain(
+    infected: &mut Infected,
+    wanted: &[Wanted],
+    output: &mut PageOutput,
+    tally: &mut Tally,
+) -> Result<(), Error> {
+    let pid = infected.frozen().pid().0;
+    let mut reader = MemReader::open(pid)?;
+    let total: u64 = wanted.iter().map(Wanted::pages).sum();
+    let mut lane = if total >= PIPE_THRESHOLD {
+        pipes::Lane::open(infected)?
+    } else {
+        None
+    };
+    for run in wanted {
+        match &mut lane {
+            Some(lane) if run.readable => lane.push(infected, run, output, tally)?,
+            _ => {
+                if let Some(lane) = &mut lane {
+                    lane.flush(infected, output, tally)?;
+                }
+                reader.copy(run, output, tally)?;
+            }
+        }
+    }
+    match lane {
+        Some(lane) => lane.close(infected, output, tally),
+        None => Ok(()),
+    }
+}
 
 /// From this many pages on, preparing the pipes pays.
 pub const PIPE_THRESHOLD: u64 = 512;
@@ -33,26 +70,42 @@ impl MemReader {
     /// # Errors
     /// `/proc/PID/mem` cannot be opened.
     pub fn open(pid: i32) -> Result<Self, Error> {
-        let mem = File::open(format!("/proc/{pid}/mem")).map_err(|source| Error::Read { pid, start: 0, pages: 0, source })?;
-        Ok(Self { pid, mem, buffer: Vec::new() })
+        let mem = File::open(format!("/proc/{pid}/mem")).map_err(|source| Error::Read {
+            pid,
+            start: 0,
+            pages: 0,
+            source,
+        })?;
+        Ok(Self {
+            pid,
+            mem,
+            buffer: Vec::new(),
+        })
     }
 
     /// Writes one run of pages to the page file, without pages full of zeros where those may be left out.
     ///
     /// # Errors
     /// Memory cannot be read or the file not written.
-    pub fn copy(&mut self, run: &Wanted, output: &mut PageOutput, tally: &mut Tally) -> Result<(), Error> {
+    pub fn copy(
+        &mut self,
+        run: &Wanted,
+        output: &mut PageOutput,
+        tally: &mut Tally,
+    ) -> Result<(), Error> {
         self.buffer.resize(CHUNK, 0);
         let mut at = run.start;
         while at < run.end {
             let len = ((run.end - at) as usize).min(CHUNK);
             let bytes = &mut self.buffer[..len];
-            self.mem.read_exact_at(bytes, at).map_err(|source| Error::Read {
-                pid: self.pid,
-                start: at,
-                pages: len as u64 / PAGE_SIZE,
-                source,
-            })?;
+            self.mem
+                .read_exact_at(bytes, at)
+                .map_err(|source| Error::Read {
+                    pid: self.pid,
+                    start: at,
+                    pages: len as u64 / PAGE_SIZE,
+                    source,
+                })?;
             write_content(at, bytes, run.zeros_are_holes, output, tally)?;
             at += len as u64;
         }
@@ -60,7 +113,13 @@ impl MemReader {
     }
 }
 
-fn write_content(start: u64, bytes: &[u8], skip_zeros: bool, output: &mut PageOutput, tally: &mut Tally) -> Result<(), Error> {
+fn write_content(
+    start: u64,
+    bytes: &[u8],
+    skip_zeros: bool,
+    output: &mut PageOutput,
+    tally: &mut Tally,
+) -> Result<(), Error> {
     let pages = bytes.len() as u64 / PAGE_SIZE;
     tally.scanned += pages;
     if !skip_zeros {
@@ -88,7 +147,8 @@ fn write_content(start: u64, bytes: &[u8], skip_zeros: bool, output: &mut PageOu
 
 /// Returns whether all bytes of a page are zero.
 pub fn is_zero(page: &[u8]) -> bool {
-    page.chunks_exact(64).all(|line| line.iter().fold(0, |all, byte| all | byte) == 0)
+    page.chunks_exact(64)
+        .all(|line| line.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 #[cfg(test)]
@@ -113,10 +173,17 @@ mod tests {
     fn own_memory_is_read_by_its_addresses() {
         let memory = vec![7u8; 3 * 4096];
         let start = (memory.as_ptr() as u64).next_multiple_of(4096);
-        let run = Wanted { start, end: start + 4096, readable: true, zeros_are_holes: true };
+        let run = Wanted {
+            start,
+            end: start + 4096,
+            readable: true,
+            zeros_are_holes: true,
+        };
         let mut reader = MemReader::open(std::process::id() as i32).expect("own memory");
         let mut output = PageOutput::new(tempfile::tempfile().expect("file"), 1);
-        reader.copy(&run, &mut output, &mut Tally::default()).expect("copied");
+        reader
+            .copy(&run, &mut output, &mut Tally::default())
+            .expect("copied");
         assert_eq!(output.take_runs()[0].start, start);
     }
 }

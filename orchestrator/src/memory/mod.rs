@@ -6,6 +6,7 @@
 
 pub mod drain;
 pub mod output;
+mod pipes;
 pub mod scan;
 pub mod select;
 pub mod shared;

@@ -19,7 +19,13 @@ pub struct PageOutput {
 impl PageOutput {
     /// Begins the page file `pages-ID.img`, which must be empty.
     pub fn new(file: File, pages_id: u32) -> Self {
-        Self { file, name: format!("pages-{pages_id}.img"), pages_id, offset: 0, runs: Vec::new() }
+        Self {
+            file,
+            name: format!("pages-{pages_id}.img"),
+            pages_id,
+            offset: 0,
+            runs: Vec::new(),
+        }
     }
 
     /// Writes the bytes of whole pages that lie at `start` in the target.
@@ -27,7 +33,9 @@ impl PageOutput {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self, start: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|source| self.failure(source))?;
+        self.file
+            .write_all(bytes)
+            .map_err(|source| self.failure(source))?;
         self.account(start, bytes.len() as u64 / PAGE_SIZE);
         Ok(())
     }
@@ -39,7 +47,10 @@ impl PageOutput {
 
     /// Returns an error of this file.
     pub fn failure(&self, source: std::io::Error) -> Error {
-        Error::Write { file: self.name.clone(), source }
+        Error::Write {
+            file: self.name.clone(),
+            source,
+        }
     }
 
     /// Notes that the next `pages` pages of the file are those at `start`.
@@ -55,7 +66,14 @@ impl PageOutput {
             last.pages += pages;
             return;
         }
-        self.runs.push(PageRun { start, pages, at: PageLocation::Here { pages_id: self.pages_id, offset } });
+        self.runs.push(PageRun {
+            start,
+            pages,
+            at: PageLocation::Here {
+                pages_id: self.pages_id,
+                offset,
+            },
+        });
     }
 
     /// Returns the number of pages written so far, all runs taken together.
@@ -82,7 +100,13 @@ mod tests {
         let runs = output.take_runs();
         assert_eq!(runs.len(), 2);
         assert_eq!((runs[0].start, runs[0].pages), (0x1000, 3));
-        assert_eq!(runs[1].at, PageLocation::Here { pages_id: 1, offset: 3 * 4096 });
+        assert_eq!(
+            runs[1].at,
+            PageLocation::Here {
+                pages_id: 1,
+                offset: 3 * 4096
+            }
+        );
         assert_eq!(output.pages(), 4);
     }
 }

@@ -74,19 +74,31 @@ fn is_stored(vma: &Vma, run: &Pages) -> bool {
         VmaKind::FilePrivate(_) => has_content && !run.file,
         VmaKind::Memfd(_) => vma.is_private() && has_content && !run.file,
         VmaKind::Vdso => has_content,
-        VmaKind::FileShared(_) | VmaKind::SharedAnonymous(_) | VmaKind::Vvar | VmaKind::Vsyscall => false,
+        VmaKind::FileShared(_)
+        | VmaKind::SharedAnonymous(_)
+        | VmaKind::Vvar
+        | VmaKind::Vsyscall => false,
     }
 }
 
 fn wanted_of(vma: &Vma, start: u64, end: u64) -> Wanted {
-    let anonymous = matches!(vma.kind, VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack);
+    let anonymous = matches!(
+        vma.kind,
+        VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
+    );
     let readable = vma.prot & libc::PROT_READ as u32 != 0 && vma.kind != VmaKind::Vdso;
-    Wanted { start, end, readable, zeros_are_holes: anonymous }
+    Wanted {
+        start,
+        end,
+        readable,
+        zeros_are_holes: anonymous,
+    }
 }
 
 fn push(wanted: &mut Vec<Wanted>, run: Wanted) {
     if let Some(last) = wanted.last_mut()
-        && (last.end, last.readable, last.zeros_are_holes) == (run.start, run.readable, run.zeros_are_holes)
+        && (last.end, last.readable, last.zeros_are_holes)
+            == (run.start, run.readable, run.zeros_are_holes)
     {
         last.end = run.end;
         return;
@@ -124,12 +136,20 @@ mod tests {
     }
 
     fn run(start: u64, end: u64) -> Pages {
-        Pages { start, end, present: true, ..Pages::default() }
+        Pages {
+            start,
+            end,
+            present: true,
+            ..Pages::default()
+        }
     }
 
     #[test]
     fn a_run_over_two_areas_is_cut_where_the_areas_differ() {
-        let mut vmas = [vma(0x1000, 0x3000, VmaKind::Anonymous), vma(0x3000, 0x5000, VmaKind::FilePrivate(FileId(1)))];
+        let mut vmas = [
+            vma(0x1000, 0x3000, VmaKind::Anonymous),
+            vma(0x3000, 0x5000, VmaKind::FilePrivate(FileId(1))),
+        ];
         let wanted = select(&mut vmas, &[run(0x2000, 0x4000)]);
         assert_eq!(wanted.len(), 2);
         assert!(wanted[0].zeros_are_holes && !wanted[1].zeros_are_holes);
@@ -138,24 +158,55 @@ mod tests {
 
     #[test]
     fn pages_of_the_file_and_zero_pages_are_not_stored() {
-        let mut vmas = [vma(0x1000, 0x3000, VmaKind::Anonymous), vma(0x3000, 0x5000, VmaKind::FilePrivate(FileId(1)))];
-        let zero = Pages { zero: true, ..run(0x1000, 0x3000) };
-        let file = Pages { file: true, ..run(0x3000, 0x5000) };
+        let mut vmas = [
+            vma(0x1000, 0x3000, VmaKind::Anonymous),
+            vma(0x3000, 0x5000, VmaKind::FilePrivate(FileId(1))),
+        ];
+        let zero = Pages {
+            zero: true,
+            ..run(0x1000, 0x3000)
+        };
+        let file = Pages {
+            file: true,
+            ..run(0x3000, 0x5000)
+        };
         assert_eq!(select(&mut vmas, &[zero, file]), []);
     }
 
     #[test]
     fn a_zero_page_over_a_file_hides_the_file_and_is_stored() {
         let mut vmas = [vma(0x3000, 0x5000, VmaKind::FilePrivate(FileId(1)))];
-        let zero = Pages { zero: true, ..run(0x3000, 0x4000) };
+        let zero = Pages {
+            zero: true,
+            ..run(0x3000, 0x4000)
+        };
         assert_eq!(select(&mut vmas, &[zero]).len(), 1);
     }
 
     #[test]
     fn guards_are_kept_as_regions() {
         let mut vmas = [vma(0x1000, 0x5000, VmaKind::Anonymous)];
-        let guard = |start, end| Pages { guard: true, swapped: true, ..Pages { start, end, ..Pages::default() } };
-        assert_eq!(select(&mut vmas, &[guard(0x1000, 0x2000), guard(0x2000, 0x3000), run(0x3000, 0x4000)]).len(), 1);
+        let guard = |start, end| Pages {
+            guard: true,
+            swapped: true,
+            ..Pages {
+                start,
+                end,
+                ..Pages::default()
+            }
+        };
+        assert_eq!(
+            select(
+                &mut vmas,
+                &[
+                    guard(0x1000, 0x2000),
+                    guard(0x2000, 0x3000),
+                    run(0x3000, 0x4000)
+                ]
+            )
+            .len(),
+            1
+        );
         assert_eq!(vmas[0].guards, [[0x1000, 0x3000]]);
     }
 }

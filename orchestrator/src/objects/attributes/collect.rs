@@ -1,6 +1,6 @@
 //! From the kernel to the fact: what `prctl`, `arch_prctl` and their like tell a task of itself.
 
-use crate::dump::questions::{Answers, Arg, Asked, Buffer, Questions, u32_at, u64_at};
+use crate::infect::questions::{Answers, Arg, Asked, Buffer, Questions, u32_at, u64_at};
 
 /// `PR_GET_MDWE` and its like are newer than the C library's headers (`linux/prctl.h`).
 mod nr {
@@ -65,13 +65,26 @@ impl ProcessAttributes {
     pub fn ask(questions: &mut Questions) -> Self {
         let prctl = libc::SYS_prctl as u32;
         let mut plain = |option: u64| questions.ask(prctl, [Arg::Value(option)]);
-        let (dumpable, thp_disabled) = (plain(libc::PR_GET_DUMPABLE as u64), plain(libc::PR_GET_THP_DISABLE as u64));
+        let (dumpable, thp_disabled) = (
+            plain(libc::PR_GET_DUMPABLE as u64),
+            plain(libc::PR_GET_THP_DISABLE as u64),
+        );
         let (mdwe, mce_kill) = (plain(nr::PR_GET_MDWE), plain(libc::PR_MCE_KILL_GET as u64));
-        let (memory_merge, io_flusher) = (plain(nr::PR_GET_MEMORY_MERGE), plain(nr::PR_GET_IO_FLUSHER));
-        let membarrier = questions.ask(libc::SYS_membarrier as u32, [Arg::Value(nr::MEMBARRIER_CMD_GET_REGISTRATIONS)]);
+        let (memory_merge, io_flusher) =
+            (plain(nr::PR_GET_MEMORY_MERGE), plain(nr::PR_GET_IO_FLUSHER));
+        let membarrier = questions.ask(
+            libc::SYS_membarrier as u32,
+            [Arg::Value(nr::MEMBARRIER_CMD_GET_REGISTRATIONS)],
+        );
         let mut filled = |call: i64, first: u64, len: usize| {
             let buffer = questions.space(len);
-            (questions.ask(call as u32, [Arg::Value(first), buffer.into(), Arg::Value(len as u64)]), buffer)
+            (
+                questions.ask(
+                    call as u32,
+                    [Arg::Value(first), buffer.into(), Arg::Value(len as u64)],
+                ),
+                buffer,
+            )
         };
         Self {
             dumpable,
@@ -85,7 +98,8 @@ impl ProcessAttributes {
             tsc: filled(libc::SYS_prctl, libc::PR_GET_TSC as u64, 8),
             xcomp: filled(libc::SYS_arch_prctl, nr::ARCH_GET_XCOMP_PERM, 8),
             ldt: filled(libc::SYS_modify_ldt, 0, LDT_LEN),
-            clocks: [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME].map(|clock| filled(libc::SYS_clock_gettime, clock as u64, 16)),
+            clocks: [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME]
+                .map(|clock| filled(libc::SYS_clock_gettime, clock as u64, 16)),
         }
     }
 
@@ -95,14 +109,20 @@ impl ProcessAttributes {
         ProcessFacts {
             dumpable: number(self.dumpable).map(|value| value as i32),
             thp_disabled: number(self.thp_disabled).is_some_and(|value| value != 0),
-            child_subreaper: answers.filled(self.subreaper.0, self.subreaper.1).is_some_and(|bytes| u32_at(bytes, 0) != 0),
+            child_subreaper: answers
+                .filled(self.subreaper.0, self.subreaper.1)
+                .is_some_and(|bytes| u32_at(bytes, 0) != 0),
             membarrier: number(self.membarrier),
             mdwe: number(self.mdwe),
             mce_kill: number(self.mce_kill),
             memory_merge: number(self.memory_merge).map(|value| value != 0),
-            tsc_mode: answers.filled(self.tsc.0, self.tsc.1).map(|bytes| u32_at(bytes, 0)),
+            tsc_mode: answers
+                .filled(self.tsc.0, self.tsc.1)
+                .map(|bytes| u32_at(bytes, 0)),
             io_flusher: number(self.io_flusher).map(|value| value != 0),
-            xcomp_permission: answers.filled(self.xcomp.0, self.xcomp.1).map_or(0, |bytes| u64_at(bytes, 0)),
+            xcomp_permission: answers
+                .filled(self.xcomp.0, self.xcomp.1)
+                .map_or(0, |bytes| u64_at(bytes, 0)),
             ldt: self.ldt(answers),
             clocks_ns: self.clocks.map(|(asked, buffer)| {
                 let bytes = answers.filled(asked, buffer)?;
@@ -113,7 +133,9 @@ impl ProcessAttributes {
 
     /// `modify_ldt(0)` fills the buffer to the entries in use and returns their bytes, as an `int` in 32 bits.
     fn ldt(&self, answers: &Answers) -> Vec<u8> {
-        let len = answers.result(self.ldt.0).map_or(0, |len| (len as u32 as usize).min(LDT_LEN));
+        let len = answers
+            .result(self.ldt.0)
+            .map_or(0, |len| (len as u32 as usize).min(LDT_LEN));
         answers.buffer(self.ldt.1)[..len].to_vec()
     }
 }
@@ -146,22 +168,39 @@ impl ThreadAttributes {
         let prctl = libc::SYS_prctl as u32;
         let mut filled = |option: u64| {
             let buffer = questions.space(8);
-            (questions.ask(prctl, [Arg::Value(option), buffer.into()]), buffer)
+            (
+                questions.ask(prctl, [Arg::Value(option), buffer.into()]),
+                buffer,
+            )
         };
         Self {
             tid_address: filled(libc::PR_GET_TID_ADDRESS as u64),
             pdeath: filled(libc::PR_GET_PDEATHSIG as u64),
             securebits: questions.ask(prctl, [Arg::Value(libc::PR_GET_SECUREBITS as u64)]),
-            speculation: [0u64, 1, 2].map(|which| questions.ask(prctl, [Arg::Value(libc::PR_GET_SPECULATION_CTRL as u64), Arg::Value(which)])),
+            speculation: [0u64, 1, 2].map(|which| {
+                questions.ask(
+                    prctl,
+                    [
+                        Arg::Value(libc::PR_GET_SPECULATION_CTRL as u64),
+                        Arg::Value(which),
+                    ],
+                )
+            }),
         }
     }
 
     /// Reads the answers.
     pub fn read(&self, answers: &Answers) -> ThreadFacts {
         ThreadFacts {
-            clear_child_tid: answers.filled(self.tid_address.0, self.tid_address.1).map_or(0, |bytes| u64_at(bytes, 0)),
-            pdeath_signal: answers.filled(self.pdeath.0, self.pdeath.1).map_or(0, |bytes| u32_at(bytes, 0)),
-            securebits: answers.result(self.securebits).map_or(0, |bits| bits as u32),
+            clear_child_tid: answers
+                .filled(self.tid_address.0, self.tid_address.1)
+                .map_or(0, |bytes| u64_at(bytes, 0)),
+            pdeath_signal: answers
+                .filled(self.pdeath.0, self.pdeath.1)
+                .map_or(0, |bytes| u32_at(bytes, 0)),
+            securebits: answers
+                .result(self.securebits)
+                .map_or(0, |bits| bits as u32),
             speculation: self.speculation.map(|asked| {
                 let value = answers.result(asked).ok()? as u32;
                 (value & libc::PR_SPEC_PRCTL as u32 != 0).then_some(value)

@@ -1,6 +1,6 @@
 //! From the kernel to the fact: dispositions and alternate stacks are asked inside; pending signals come by ptrace.
 
-use crate::dump::questions::{Answers, Arg, Asked, Buffer, Questions, u32_at, u64_at};
+use crate::infect::questions::{Answers, Arg, Asked, Buffer, Questions, u32_at, u64_at};
 use crate::snapshot::{SigAction, SigAltStack};
 
 /// Signals are numbered 1..=64.
@@ -23,7 +23,12 @@ impl Actions {
             (1..=SIGNALS)
                 .map(|signal| {
                     let buffer = questions.space(ACTION_LEN);
-                    let args = [Arg::Value(signal), Arg::Value(0), buffer.into(), Arg::Value(SIGSET_LEN)];
+                    let args = [
+                        Arg::Value(signal),
+                        Arg::Value(0),
+                        buffer.into(),
+                        Arg::Value(SIGSET_LEN),
+                    ];
                     (questions.ask(libc::SYS_rt_sigaction as u32, args), buffer)
                 })
                 .collect(),
@@ -55,7 +60,10 @@ impl AltStack {
     /// Asks; the thread must not be on the stack it is asked about.
     pub fn ask(questions: &mut Questions) -> Self {
         let buffer = questions.space(24);
-        Self(questions.ask(libc::SYS_sigaltstack as u32, [Arg::Value(0), buffer.into()]), buffer)
+        Self(
+            questions.ask(libc::SYS_sigaltstack as u32, [Arg::Value(0), buffer.into()]),
+            buffer,
+        )
     }
 
     /// Returns the alternate stack, if one was ever set.

@@ -1,6 +1,6 @@
 //! From the kernel to the fact: `/proc/PID/timers` lists POSIX timers, their times are asked inside.
 
-use crate::dump::questions::{Answers, Arg, Asked, Buffer, Questions, u64_at};
+use crate::infect::questions::{Answers, Arg, Asked, Buffer, Questions, u64_at};
 use crate::procfs::timers::TimerLine;
 use crate::snapshot::{Interval, IntervalTimers, Notify, PosixTimer};
 
@@ -16,7 +16,13 @@ impl Timers {
     pub fn ask(questions: &mut Questions, listed: &[TimerLine]) -> Self {
         let interval = [0u64, 1, 2].map(|which| {
             let buffer = questions.space(32);
-            (questions.ask(libc::SYS_getitimer as u32, [Arg::Value(which), buffer.into()]), buffer)
+            (
+                questions.ask(
+                    libc::SYS_getitimer as u32,
+                    [Arg::Value(which), buffer.into()],
+                ),
+                buffer,
+            )
         });
         let posix = listed
             .iter()
@@ -24,7 +30,12 @@ impl Timers {
                 let id = Arg::Value(line.id as u64);
                 let buffer = questions.space(32);
                 let spec = questions.ask(libc::SYS_timer_gettime as u32, [id, buffer.into()]);
-                (line.clone(), spec, buffer, questions.ask(libc::SYS_timer_getoverrun as u32, [id]))
+                (
+                    line.clone(),
+                    spec,
+                    buffer,
+                    questions.ask(libc::SYS_timer_getoverrun as u32, [id]),
+                )
             })
             .collect();
         Self { interval, posix }
@@ -32,7 +43,9 @@ impl Timers {
 
     /// Returns the interval timers.
     pub fn read_interval(&self, answers: &Answers) -> IntervalTimers {
-        let [real, virt, prof] = self.interval.map(|(asked, buffer)| spec(answers.filled(asked, buffer), 1000));
+        let [real, virt, prof] = self
+            .interval
+            .map(|(asked, buffer)| spec(answers.filled(asked, buffer), 1000));
         IntervalTimers { real, virt, prof }
     }
 
@@ -54,16 +67,28 @@ impl Timers {
 
 /// Reads an interval and a value of seconds and `unit_ns` each.
 fn spec(bytes: Option<&[u8]>, unit_ns: u64) -> Interval {
-    let Some(bytes) = bytes else { return Interval::default() };
-    let ns = |at| u64_at(bytes, at).saturating_mul(1_000_000_000).saturating_add(u64_at(bytes, at + 8) * unit_ns);
-    Interval { interval_ns: ns(0), value_ns: ns(16) }
+    let Some(bytes) = bytes else {
+        return Interval::default();
+    };
+    let ns = |at| {
+        u64_at(bytes, at)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64_at(bytes, at + 8) * unit_ns)
+    };
+    Interval {
+        interval_ns: ns(0),
+        value_ns: ns(16),
+    }
 }
 
 fn notify(line: &TimerLine) -> Notify {
     let signal = line.signal as u32;
     match line.notify {
         libc::SIGEV_NONE => Notify::None,
-        libc::SIGEV_THREAD_ID => Notify::Thread { signal, tid: line.tid },
+        libc::SIGEV_THREAD_ID => Notify::Thread {
+            signal,
+            tid: line.tid,
+        },
         libc::SIGEV_THREAD => Notify::SignalThread(signal),
         _ => Notify::Signal(signal),
     }

@@ -88,6 +88,28 @@ impl Questions {
         ops
     }
 
+    /// Returns the number of questions.
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Returns whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Adds an operation as it is, with buffers as arguments where `places` says.
+    pub fn add(&mut self, op: Op, places: &[(usize, Buffer)]) -> Asked {
+        let index = self.ops.len();
+        self.ops.push(op);
+        self.relocations.extend(
+            places
+                .iter()
+                .map(|(arg, buffer)| (index, *arg, buffer.offset as u64)),
+        );
+        Asked(index)
+    }
+
     /// Returns the buffers as they are before the batch runs.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -118,6 +140,11 @@ impl Answers {
     /// Returns a buffer.
     pub fn buffer(&self, buffer: Buffer) -> &[u8] {
         &self.bytes[buffer.offset..buffer.offset + buffer.len]
+    }
+
+    /// Returns the number of pages or bytes a question answered, 0 where it failed.
+    pub fn count(&self, asked: Asked) -> u64 {
+        self.result(asked).unwrap_or(0)
     }
 
     /// Returns a buffer if the question that fills it succeeded.

@@ -1,0 +1,42 @@
+//! `orchestrator dump`.
+
+use super::args::DumpArgs;
+use crate::dump::{After, Settings, dump};
+use crate::sys::Pid;
+use anyhow::Context as _;
+use std::time::Duration;
+
+/// Dumps as the options say.
+///
+/// # Errors
+/// Whatever stands in the way.
+pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
+    let pid = args
+        .tree
+        .or(args.pid)
+        .context("no process given: orchestrator dump PID")?;
+    let settings = Settings {
+        pid: Pid(pid),
+        after: if args.leave_running {
+            After::Run
+        } else if args.leave_stopped {
+            After::Stop
+        } else {
+            After::Kill
+        },
+        shell_job: args.common.shell_job,
+        timeout: Duration::from_secs(args.timeout),
+    };
+    let stats = dump(&settings, &args.common.images_dir)?;
+    if args.common.display_stats {
+        println!("Displaying dump stats:");
+        println!("Freezing time: {} us", stats.freezing_us);
+        println!("Frozen time: {} us", stats.frozen_us);
+        println!("Memory dump time: {} us", stats.memdump_us);
+        println!("Memory write time: {} us", stats.memwrite_us);
+        println!("Memory pages scanned: {}", stats.pages_scanned);
+        println!("Memory pages written: {}", stats.pages_written);
+    }
+    tracing::warn!("Dumping finished successfully");
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Memory areas: from `smaps` to the model. What cannot be kept is refused by its range and name.
+
+use super::files::{FileTable, terminated};
+use crate::error::Refusal;
+use crate::procfs::smaps::{self, Areas, VmFlags};
+use crate::snapshot::{FileId, Vma, VmaKind};
+use crate::sys::{self, Pid};
+
+/// Advice numbers of `madvise(2)` by the flag that each leaves.
+const ADVICE: [(VmFlags, i32); 8] = [
+    (VmFlags::RAND_READ, libc::MADV_RANDOM),
+    (VmFlags::SEQ_READ, libc::MADV_SEQUENTIAL),
+    (VmFlags::DONTCOPY, libc::MADV_DONTFORK),
+    (VmFlags::MERGEABLE, libc::MADV_MERGEABLE),
+    (VmFlags::HUGEPAGE, libc::MADV_HUGEPAGE),
+    (VmFlags::NOHUGEPAGE, libc::MADV_NOHUGEPAGE),
+    (VmFlags::DONTDUMP, libc::MADV_DONTDUMP),
+    (VmFlags::WIPEONFORK, libc::MADV_WIPEONFORK),
+];
+/// `MAP_DROPPABLE` of `linux/mman.h` (6.11).
+const MAP_DROPPABLE: u32 = 8;
+
+/// A shared anonymous segment that areas map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its id: the inode of the kernel's file behind it.
+    pub id: u64,
+    /// Range of an area that maps it, to open it by.
+    pub range: [u64; 2],
+}
+
+/// The areas of a process.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// By address.
+    pub vmas: Vec<Vma>,
+    /// Shared anonymous memory, each once.
+    pub segments: Vec<Segment>,
+}
+
+/// Collects the areas; files that they map are added to the table.
+pub fn collect(
+    pid: Pid,
+    areas: &Areas,
+    files: &mut FileTable,
+    refusals: &mut Vec<Refusal>,
+) -> Collected {
+    let mut all = Collected::default();
+    for area in &areas.vmas {
+        let path = areas.path(area);
+        match kind_of(pid, area, &path, files, &mut all.segments) {
+            Ok(kind) => all.vmas.push(vma_of(area, kind)),
+            Err((reason, remedy)) => refusals.push(Refusal {
+                task: pid.0,
+                object: name_of(area, &path),
+                reason,
+                remedy: remedy.into(),
+            }),
+        }
+    }
+    all
+}
+
+fn name_of(area: &smaps::Vma, path: &[u8]) -> String {
+    format!(
+        "memory {:x}-{:x} {}",
+        area.start,
+        area.end,
+        String::from_utf8_lossy(path)
+    )
+    .trim_end()
+    .into()
+}
+
+type Refused = (String, &'static str);
+
+fn kind_of(
+    pid: Pid,
+    area: &smaps::Vma,
+    path: &[u8],
+    files: &mut FileTable,
+    segments: &mut Vec<Segment>,
+) -> Result<VmaKind, Refused> {
+    let flags = area.vm_flags;
+    if flags.intersects(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR) {
+        return Err(("it is registered with userfaultfd".into(), ""));
+    }
+    if flags.contains(VmFlags::SHADOW_STACK) {
+        return Err(("it is a shadow stack".into(), ""));
+    }
+    let is_huge = flags.contains(VmFlags::HUGETLB);
+    match path {
+        b"[vdso]" => Ok(VmaKind::Vdso),
+        b"[vvar]" | b"[vvar_vclock]" => Ok(VmaKind::Vvar),
+        b"[vsyscall]" => Ok(VmaKind::Vsyscall),
+        b"[heap]" => Ok(VmaKind::Heap),
+        b"[stack]" => Ok(VmaKind::Stack),
+        b"/anon_hugepage (deleted)" if is_huge && !area.shared => Ok(VmaKind::Anonymous),
+        _ if is_huge => Err(("shared huge pages of hugetlbfs are not kept yet".into(), "")),
+        b"" => Ok(VmaKind::Anonymous),
+        b"/dev/zero (deleted)" if area.shared => {
+            if !segments.iter().any(|segment| segment.id == area.inode) {
+                segments.push(Segment {
+                    id: area.inode,
+                    range: [area.start, area.end],
+                });
+            }
+            Ok(VmaKind::SharedAnonymous(area.inode))
+        }
+        name if name.starts_with(b"[anon") => Ok(VmaKind::Anonymous),
+        name if name.starts_with(b"/SYSV") => {
+            Err(("System V shared memory is not kept yet".into(), ""))
+        }
+        name if name.starts_with(b"/memfd:") => files.mapped_memfd(pid, area).map(VmaKind::Memfd),
+        name if name.starts_with(b"/") && !flags.intersects(VmFlags::IO | VmFlags::PFNMAP) => {
+            mapped_file(pid, area, name, files)
+        }
+        _ => Err(("this kind of mapping is not kept yet".into(), "")),
+    }
+}
+
+fn mapped_file(
+    pid: Pid,
+    area: &smaps::Vma,
+    path: &[u8],
+    files: &mut FileTable,
+) -> Result<VmaKind, Refused> {
+    let id = mapped_path(pid, area, path, files)?;
+    Ok(if area.shared {
+        VmaKind::FileShared(id)
+    } else {
+        VmaKind::FilePrivate(id)
+    })
+}
+
+fn mapped_path(
+    pid: Pid,
+    area: &smaps::Vma,
+    path: &[u8],
+    files: &mut FileTable,
+) -> Result<FileId, Refused> {
+    let writable = area.shared && area.vm_flags.contains(VmFlags::MAYWRITE);
+    if let Some(id) = files.mapped(path, writable) {
+        return Ok(id);
+    }
+    let gone = || {
+        (
+            "the file was deleted or replaced since it was mapped, and is not kept yet".to_string(),
+            "restart the program so that it uses the new file",
+        )
+    };
+    let found = sys::file::statx_path(&terminated(path)).map_err(|_| gone())?;
+    if (found.dev, found.ino) != (area.dev, area.inode) {
+        // Some file systems show another device in maps than in stat: the mapping itself is asked.
+        let link = format!(
+            "/proc/{}/map_files/{:x}-{:x}\0",
+            pid.0, area.start, area.end
+        );
+        let mapped = sys::file::statx_path(&terminated(link.trim_end_matches('\0').as_bytes()))
+            .map_err(|_| gone())?;
+        if (found.dev, found.ino) != (mapped.dev, mapped.ino) {
+            return Err(gone());
+        }
+    }
+    Ok(files.add_mapped(path, &found, writable))
+}
+
+fn vma_of(area: &smaps::Vma, kind: VmaKind) -> Vma {
+    let flags = area.vm_flags;
+    let advice = ADVICE
+        .iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .fold(0, |bits, (_, advice)| bits | 1 << advice);
+    let has_file = matches!(
+        kind,
+        VmaKind::FilePrivate(_)
+            | VmaKind::FileShared(_)
+            | VmaKind::Memfd(_)
+            | VmaKind::SharedAnonymous(_)
+    );
+    Vma {
+        start: area.start,
+        end: area.end,
+        prot: area.prot,
+        flags: map_flags(area, kind),
+        kind,
+        offset: if has_file { area.offset } else { 0 },
+        advice,
+        locked: flags.contains(VmFlags::LOCKED),
+        locked_on_fault: flags.contains(VmFlags::LOCKONFAULT),
+        sealed: flags.contains(VmFlags::SEALED),
+        mempolicy: None,
+        guards: Vec::new(),
+    }
+}
+
+fn map_flags(area: &smaps::Vma, kind: VmaKind) -> u32 {
+    let vm = area.vm_flags;
+    let sharing = if area.shared {
+        libc::MAP_SHARED as u32
+    } else if vm.contains(VmFlags::DROPPABLE) {
+        MAP_DROPPABLE
+    } else {
+        libc::MAP_PRIVATE as u32
+    };
+    let mut flags = sharing;
+    if !matches!(
+        kind,
+        VmaKind::FilePrivate(_) | VmaKind::FileShared(_) | VmaKind::Memfd(_)
+    ) {
+        flags |= libc::MAP_ANONYMOUS as u32;
+    }
+    if vm.contains(VmFlags::GROWSDOWN) {
+        flags |= libc::MAP_GROWSDOWN as u32;
+    }
+    if vm.contains(VmFlags::NORESERVE) {
+        flags |= libc::MAP_NORESERVE as u32;
+    }
+    if vm.contains(VmFlags::HUGETLB) {
+        flags |= libc::MAP_HUGETLB as u32
+            | area.sizes.kernel_page.trailing_zeros() << libc::MAP_HUGE_SHIFT;
+    }
+    flags
+}

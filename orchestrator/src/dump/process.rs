@@ -1,0 +1,273 @@
+//! The process: what `/proc` tells from outside, and what it says of itself.
+
+use super::Error;
+use super::files::{FileTable, terminated};
+use crate::error::Refusal;
+use crate::infect::questions::{Answers, Arg, Asked, Questions};
+use crate::objects::attributes::collect::ProcessAttributes;
+use crate::objects::signals::collect::Actions;
+use crate::objects::timers::collect::Timers;
+use crate::procfs;
+use crate::snapshot::*;
+use crate::sys::ptrace::Queue;
+use crate::sys::{self, Pid};
+use crate::tracee::Frozen;
+
+/// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
+/// by its clocks.
+const NAMESPACES: [&str; 8] = ["pid", "net", "ipc", "uts", "mnt", "user", "cgroup", "time"];
+
+/// What the process is asked.
+#[derive(Debug)]
+pub struct ProcessQuestions {
+    attributes: ProcessAttributes,
+    actions: Actions,
+    timers: Timers,
+    brk: Asked,
+}
+
+impl ProcessQuestions {
+    /// Asks.
+    pub fn ask(questions: &mut Questions, timers: &[procfs::timers::TimerLine]) -> Self {
+        Self {
+            attributes: ProcessAttributes::ask(questions),
+            actions: Actions::ask(questions),
+            timers: Timers::ask(questions, timers),
+            brk: questions.ask(libc::SYS_brk as u32, [Arg::Value(0)]),
+        }
+    }
+
+    /// Adds what the process said of itself.
+    pub fn read(&self, answers: &Answers, task: &mut Task, origin: &mut Origin) {
+        let facts = self.attributes.read(answers);
+        task.sigactions = self.actions.read(answers);
+        task.interval_timers = self.timers.read_interval(answers);
+        task.posix_timers = self.timers.read_posix(answers);
+        task.posix_timers.sort_by_key(|timer| timer.id);
+        task.child_subreaper = facts.child_subreaper;
+        task.membarrier = facts.membarrier.unwrap_or(0);
+        task.mdwe = facts.mdwe;
+        task.mce_kill = facts.mce_kill;
+        task.memory_merge = facts.memory_merge;
+        task.tsc_mode = facts.tsc_mode;
+        task.io_flusher = facts.io_flusher;
+        for thread in &mut task.threads {
+            thread.xcomp_permission = facts.xcomp_permission;
+        }
+        if let Some(mm) = &mut task.mm {
+            mm.dumpable = facts.dumpable;
+            mm.thp_disabled = facts.thp_disabled;
+            mm.ldt = facts.ldt;
+            mm.brk[1] = answers.result(self.brk).unwrap_or(mm.brk[0]);
+        }
+        [origin.monotonic_ns, origin.boottime_ns] = facts.clocks_ns;
+    }
+}
+
+/// Refuses what can be told of a process before it is touched.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
+    let mut refusals = Vec::new();
+    let mut refuse = |object: &str, reason: String, remedy: &str| {
+        refusals.push(Refusal {
+            task: pid.0,
+            object: object.into(),
+            reason,
+            remedy: remedy.into(),
+        });
+    };
+    let stat = procfs::stat::read(pid)?;
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    if stat.flags & PF_KTHREAD != 0 {
+        refuse(
+            "kernel thread",
+            "it has no memory of its own to dump".into(),
+            "name a process of a program",
+        );
+        return Ok(refusals);
+    }
+    if matches!(stat.state, b'Z' | b'X') {
+        refuse("zombie", "it has ended, or its first thread has".into(), "");
+        return Ok(refusals);
+    }
+    for name in NAMESPACES {
+        let (theirs, ours) = (namespace(pid, name), namespace(Pid::this(), name));
+        if name != "time" && theirs != ours {
+            refuse(
+                &format!("{name} namespace"),
+                "it is not the one of this command, which is not kept yet".into(),
+                "",
+            );
+        }
+    }
+    for tid in procfs::tasks::read(pid)? {
+        for child in procfs::tasks::read_children(pid, tid)? {
+            refuse(
+                &format!("child process {}", child.0),
+                "process trees are not kept yet".into(),
+                "dump the child alone, or end it",
+            );
+        }
+    }
+    if stat.session != pid.0 && !shell_job {
+        let object = format!("session {}", stat.session);
+        refuse(
+            &object,
+            "its leader is outside of what is dumped".into(),
+            "start it with setsid, or use --shell-job",
+        );
+    }
+    Ok(refusals)
+}
+
+fn namespace(pid: Pid, name: &str) -> Option<Vec<u8>> {
+    procfs::fd::read_link(pid, &format!("ns/{name}")).ok()
+}
+
+/// Collects what can be told of the process from outside, without memory areas and descriptors.
+///
+/// # Errors
+/// `/proc` cannot be read, or a directory that it stands in is gone.
+pub fn collect(
+    frozen: &Frozen,
+    files: &mut FileTable,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Task, Error> {
+    let pid = frozen.pid();
+    let stat = procfs::stat::read(pid)?;
+    let status = procfs::status::read(pid)?;
+    let leader = &frozen.threads()[0];
+    let mut threads = Vec::with_capacity(frozen.threads().len());
+    for stopped in frozen.threads() {
+        threads.push(super::thread::collect(pid, stopped, refusals)?);
+    }
+    let own = TaskIds {
+        vm: 2,
+        files: 2,
+        fs: 2,
+        sighand: 2,
+        ..namespace_ids()
+    };
+    Ok(Task {
+        pid: pid.0,
+        ppid: 0,
+        pgid: stat.pgrp,
+        sid: stat.session,
+        state: if leader.group_stop.is_some() {
+            TaskState::Stopped
+        } else {
+            TaskState::Alive
+        },
+        stop_signal: leader.group_stop.map(|signal| signal as u32),
+        personality: procfs::attributes::read_personality(pid)?,
+        flags: stat.flags,
+        comm: procfs::attributes::read_comm(pid)?,
+        ids: own,
+        mm: Some(mm(pid, &stat, files, refusals)?),
+        fs: Some(fs(pid, status.umask.unwrap_or(0o22), files, refusals)?),
+        pending: super::thread::pending(leader.tid, Queue::Process)?,
+        rlimits: procfs::limits::read(pid)?
+            .iter()
+            .map(|limit| Limit {
+                soft: limit.soft,
+                hard: limit.hard,
+            })
+            .collect(),
+        loginuid: procfs::attributes::read_loginuid(pid)
+            .ok()
+            .filter(|uid| *uid != u32::MAX),
+        oom_score_adj: procfs::attributes::read_oom_score_adj(pid).ok(),
+        coredump_filter: procfs::attributes::read_coredump_filter(pid).ok(),
+        autogroup_nice: procfs::attributes::read_autogroup_nice(pid).ok(),
+        threads,
+        ..Task::default()
+    })
+}
+
+/// Ids of the namespaces within the image set; the target is in ours.
+pub fn namespace_ids() -> TaskIds {
+    TaskIds {
+        pid_ns: 1,
+        net_ns: 2,
+        ipc_ns: 3,
+        uts_ns: 4,
+        time_ns: 5,
+        mnt_ns: 6,
+        user_ns: 7,
+        cgroup_ns: 8,
+        ..TaskIds::default()
+    }
+}
+
+/// Ids of the caller of the tree.
+pub fn root_ids() -> TaskIds {
+    TaskIds {
+        vm: 1,
+        files: 1,
+        fs: 1,
+        sighand: 1,
+        ..namespace_ids()
+    }
+}
+
+fn mm(
+    pid: Pid,
+    stat: &procfs::stat::Stat,
+    files: &mut FileTable,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Mm, Error> {
+    Ok(Mm {
+        code: [stat.start_code, stat.end_code],
+        data: [stat.start_data, stat.end_data],
+        start_stack: stat.start_stack,
+        brk: [stat.start_brk, stat.start_brk],
+        args: [stat.arg_start, stat.arg_end],
+        env: [stat.env_start, stat.env_end],
+        auxv: procfs::attributes::read_auxv(pid)?,
+        exe: linked(pid, "exe", files, refusals)?,
+        ..Mm::default()
+    })
+}
+
+fn fs(
+    pid: Pid,
+    umask: u32,
+    files: &mut FileTable,
+    refusals: &mut Vec<Refusal>,
+) -> Result<Fs, Error> {
+    Ok(Fs {
+        cwd: linked(pid, "cwd", files, refusals)?,
+        root: linked(pid, "root", files, refusals)?,
+        umask,
+    })
+}
+
+/// Adds the file behind a link of the process's folder.
+fn linked(
+    pid: Pid,
+    name: &str,
+    files: &mut FileTable,
+    refusals: &mut Vec<Refusal>,
+) -> Result<FileId, Error> {
+    let path = procfs::fd::read_link(pid, name)?;
+    let behind = format!("/proc/{}/{name}", pid.0);
+    let wanted = sys::file::statx_path(&terminated(behind.as_bytes())).map_err(Error::Own)?;
+    let found = sys::file::statx_path(&terminated(&path));
+    if !found.is_ok_and(|found| (found.dev, found.ino) == (wanted.dev, wanted.ino)) {
+        refusals.push(Refusal {
+            task: pid.0,
+            object: format!("{name} ({})", String::from_utf8_lossy(&path)),
+            reason: "it was deleted, renamed or replaced, and is not kept yet".into(),
+            remedy: String::new(),
+        });
+        return Ok(FileId(0));
+    }
+    if name == "exe" {
+        return Ok(files
+            .mapped(&path, false)
+            .unwrap_or_else(|| files.add_mapped(&path, &wanted, false)));
+    }
+    Ok(files.add_directory(&path, &wanted))
+}

@@ -1,0 +1,526 @@
+//! The parasite in a frozen process: mapped, started, asked, and cured.
+//!
+//! ```text
+//! mapping in the target [ blob R-X ][ Control, Slot* ][ a stack per slot ][ a signal frame per slot ][ batches ]
+//! ```
+//!
+//! The mapping is shared memory that this process maps too (`/proc/PID/map_files`), so all of it is written by plain
+//! stores; no descriptor is opened in the target. It is unprotected only for the few remote system calls before the first
+//! thread runs: after that the parasite puts its threads back by itself if this process dies. Knows nothing of dumping.
+
+pub mod questions;
+
+use crate::blobs::PARASITE;
+use crate::sys::{self, Pid, mem, ptrace};
+use crate::tracee::{self, Frozen, Stopped};
+use arch::abi::injection::{Control, Slot};
+use arch::abi::program::Op;
+use arch::native::sigframe;
+use arch::regs::Regs;
+use questions::{Answers, Questions};
+use std::fs::OpenOptions;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Most threads that are asked at the same time.
+const MAX_SLOTS: usize = 64;
+/// Stack of a hijacked thread, in bytes.
+const STACK: usize = 4096;
+/// Room for the batches of a slot: operations, results and buffers.
+const BATCH: usize = 16 << 10;
+/// Room for the leader's batches.
+pub const LEADER_BATCH: usize = 512 << 10;
+/// Room for the operations of the self-cure.
+const CLEANUP: usize = 4096;
+const PAGE: usize = 4096;
+/// A batch takes at most milliseconds; a parasite that does not answer for this long never will.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What can go wrong with a parasite.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// ptrace or a remote system call.
+    #[error(transparent)]
+    Tracee(#[from] tracee::Error),
+    /// The shared memory could not be mapped here.
+    #[error("cannot map the parasite's memory of process {pid} here")]
+    Map {
+        /// The process.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A call of our own.
+    #[error("injection into process {pid}: {what}")]
+    Own {
+        /// The process.
+        pid: i32,
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
+    /// The extended state of a thread does not fit a signal frame.
+    #[error("the processor state of thread {0} does not fit a signal frame")]
+    Frame(i32),
+    /// No answer came.
+    #[error("the parasite in process {0} does not answer")]
+    Silent(i32),
+    /// A batch does not fit.
+    #[error("a batch of {0} bytes does not fit the parasite's memory")]
+    TooLarge(usize),
+}
+
+/// Where the parts of the mapping lie.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    control: usize,
+    slots: usize,
+    stacks: usize,
+    frames: usize,
+    cleanup: usize,
+    leader_batch: usize,
+    batches: usize,
+    len: usize,
+}
+
+impl Parts {
+    fn new(slots: usize) -> Self {
+        let control = PARASITE.mem_size.next_multiple_of(PAGE);
+        let slots_at = control + size_of::<Control>();
+        let stacks = (slots_at + slots * size_of::<Slot>()).next_multiple_of(PAGE);
+        let frames = stacks + slots * STACK;
+        let cleanup = (frames + slots * sigframe::ROOM).next_multiple_of(PAGE);
+        let leader_batch = cleanup + CLEANUP;
+        let batches = leader_batch + LEADER_BATCH;
+        Self {
+            control,
+            slots: slots_at,
+            stacks,
+            frames,
+            cleanup,
+            leader_batch,
+            batches,
+            len: batches + slots * BATCH,
+        }
+    }
+
+    fn slot(&self, slot: usize) -> usize {
+        self.slots + slot * size_of::<Slot>()
+    }
+
+    fn batch(&self, slot: usize) -> (usize, usize) {
+        if slot == 0 {
+            (self.leader_batch, LEADER_BATCH)
+        } else {
+            (self.batches + slot * BATCH, BATCH)
+        }
+    }
+}
+
+/// A frozen process with the parasite in it. Dropped, it is cured and let go.
+#[derive(Debug)]
+pub struct Infected {
+    // Untied before the mapping goes, and the mapping before the process is let go.
+    lifeline: Option<sys::lifeline::Lifeline>,
+    mapping: mem::SharedMapping,
+    parts: Parts,
+    base: u64,
+    running: Vec<usize>,
+    frozen: Option<Frozen>,
+}
+
+/// Puts the parasite into a frozen process.
+///
+/// # Errors
+/// With the process let go as it was.
+pub fn infect(mut frozen: Frozen) -> Result<Infected, Error> {
+    let pid = frozen.pid();
+    let parts = Parts::new(frozen.threads().len().min(MAX_SLOTS));
+    let base = map_remote(&mut frozen, &parts)?;
+    match map_here(pid, base, &parts) {
+        Ok(mapping) => {
+            let mut infected = Infected {
+                lifeline: None,
+                mapping,
+                parts,
+                base,
+                running: Vec::new(),
+                frozen: Some(frozen),
+            };
+            infected.arm()?;
+            Ok(infected)
+        }
+        Err(error) => {
+            unmap_remote(&mut frozen, base, &parts);
+            Err(error)
+        }
+    }
+}
+
+fn map_remote(frozen: &mut Frozen, parts: &Parts) -> Result<u64, Error> {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
+    Ok(frozen.remote(
+        "mmap",
+        libc::SYS_mmap,
+        [0, parts.len as u64, prot, flags, u64::MAX, 0],
+    )?)
+}
+
+fn unmap_remote(frozen: &mut Frozen, base: u64, parts: &Parts) {
+    if let Err(error) = frozen.remote(
+        "munmap",
+        libc::SYS_munmap,
+        [base, parts.len as u64, 0, 0, 0, 0],
+    ) {
+        tracing::error!(
+            "the parasite's memory stays in process {}: {error}",
+            frozen.pid().0
+        );
+    }
+}
+
+fn map_here(pid: Pid, base: u64, parts: &Parts) -> Result<mem::SharedMapping, Error> {
+    let path = format!(
+        "/proc/{}/map_files/{:x}-{:x}",
+        pid.0,
+        base,
+        base + parts.len as u64
+    );
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|source| Error::Map { pid: pid.0, source })?;
+    mem::SharedMapping::of_file(&file, 0, parts.len, mem::Place::Anywhere).map_err(|source| {
+        Error::Own {
+            pid: pid.0,
+            what: "map its memory",
+            source,
+        }
+    })
+}
+
+impl Infected {
+    /// Returns the process.
+    pub fn frozen(&self) -> &Frozen {
+        self.frozen.as_ref().expect("frozen until cured")
+    }
+
+    fn frozen_mut(&mut self) -> &mut Frozen {
+        self.frozen.as_mut().expect("frozen until cured")
+    }
+
+    fn pid(&self) -> i32 {
+        self.frozen().pid().0
+    }
+
+    /// Writes the blob, ties the lifeline and starts the leader.
+    fn arm(&mut self) -> Result<(), Error> {
+        self.mapping.write_at(0, PARASITE.image);
+        self.mapping.put(
+            self.parts.control,
+            Control {
+                cleanup_ops: self.base + self.parts.cleanup as u64,
+                ..Control::default()
+            },
+        );
+        let (base, text) = (self.base, PARASITE.text_len as u64);
+        let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+        self.frozen_mut()
+            .remote("mprotect", libc::SYS_mprotect, [base, text, prot, 0, 0, 0])?;
+        let pid = self.pid();
+        let tied = sys::lifeline::Lifeline::tie(&self.mapping, self.parts.control);
+        self.lifeline = Some(tied.map_err(|source| Error::Own {
+            pid,
+            what: "tie the lifeline",
+            source,
+        })?);
+        self.start(0, 0)
+    }
+
+    /// Sends a thread into the parasite, to serve a slot.
+    fn start(&mut self, thread: usize, slot: usize) -> Result<(), Error> {
+        let frame_at = self.parts.frames + slot * sigframe::ROOM;
+        let at = self.base + frame_at as u64;
+        let stopped = &self.frozen.as_ref().expect("frozen until cured").threads()[thread];
+        let tid = stopped.tid;
+        let room = &mut self.mapping.bytes_mut()[frame_at..frame_at + sigframe::ROOM];
+        let frame = sigframe::build(
+            at,
+            &self_cure_regs(stopped),
+            stopped.blocked,
+            &stopped.xstate,
+            room,
+        )
+        .ok_or(Error::Frame(tid.0))?;
+        let control = self.base + self.parts.control as u64;
+        self.mapping.put(
+            self.parts.slot(slot),
+            Slot {
+                control,
+                frame,
+                ..Slot::default()
+            },
+        );
+        let regs = Regs {
+            rip: self.base + PARASITE.entry as u64,
+            rdi: self.base + self.parts.slot(slot) as u64,
+            rsp: self.base + (self.parts.stacks + (slot + 1) * STACK) as u64 - 64,
+            orig_rax: u64::MAX,
+            ..stopped.regs
+        };
+        let stopped = self.frozen_mut().thread_mut(thread);
+        stopped.hijack(&regs)?;
+        stopped.did("start the parasite", ptrace::cont(tid, 0))?;
+        self.running.push(thread);
+        Ok(())
+    }
+
+    /// Takes a thread back out of the parasite; its own registers stay to be put back.
+    fn stop(&mut self, thread: usize) -> Result<(), Error> {
+        let deadline = tracee::Deadline::new(LIMIT);
+        let stopped = &self.frozen().threads()[thread];
+        stopped.did("interrupt the parasite", ptrace::interrupt(stopped.tid))?;
+        tracee::await_event_stop(stopped.tid, &deadline)?;
+        self.running.retain(|&running| running != thread);
+        Ok(())
+    }
+
+    /// Asks the leader.
+    ///
+    /// # Errors
+    /// The parasite does not answer.
+    pub fn ask(&mut self, questions: &Questions) -> Result<Answers, Error> {
+        let count = self.post(0, questions)?;
+        self.wait(0)?;
+        Ok(self.answers(0, count, questions))
+    }
+
+    /// Asks every thread the same and returns the answers in the order of the threads.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_threads(&mut self, questions: &Questions) -> Result<Vec<Answers>, Error> {
+        let mut all = vec![self.ask(questions)?];
+        let threads = self.frozen().threads().len();
+        let mut next = 1;
+        while next < threads {
+            let end = (next + MAX_SLOTS - 1).min(threads);
+            for thread in next..end {
+                self.start(thread, thread - next + 1)?;
+                self.post(thread - next + 1, questions)?;
+            }
+            for slot in 1..=end - next {
+                self.wait(slot)?;
+                all.push(self.answers(slot, questions.len(), questions));
+            }
+            self.take_back(next..end)?;
+            next = end;
+        }
+        Ok(all)
+    }
+
+    fn take_back(&mut self, threads: std::ops::Range<usize>) -> Result<(), Error> {
+        for thread in threads.clone() {
+            let stopped = &self.frozen().threads()[thread];
+            stopped.did("interrupt the parasite", ptrace::interrupt(stopped.tid))?;
+        }
+        let deadline = tracee::Deadline::new(LIMIT);
+        for thread in threads {
+            tracee::await_event_stop(self.frozen().threads()[thread].tid, &deadline)?;
+            self.running.retain(|&running| running != thread);
+            self.frozen_mut().thread_mut(thread).put_back()?;
+        }
+        Ok(())
+    }
+
+    /// Hands a batch to a slot.
+    fn post(&mut self, slot: usize, questions: &Questions) -> Result<usize, Error> {
+        let (at, room) = self.parts.batch(slot);
+        let count = questions.len();
+        let results = at + count * size_of::<Op>();
+        let buffers = (results + count * size_of::<i64>()).next_multiple_of(64);
+        if buffers + questions.bytes().len() > at + room {
+            return Err(Error::TooLarge(buffers + questions.bytes().len() - at));
+        }
+        let ops = questions.place(self.base + buffers as u64);
+        self.mapping.put_all(at, &ops);
+        self.mapping.write_at(buffers, questions.bytes());
+        let slot_at = self.parts.slot(slot);
+        let (base, frame, control) = (
+            self.base,
+            self.mapping.view::<Slot>(slot_at).frame,
+            self.base + self.parts.control as u64,
+        );
+        let reply = self
+            .mapping
+            .view::<Slot>(slot_at)
+            .reply
+            .load(Ordering::Acquire);
+        self.write_batch(
+            slot_at,
+            base + at as u64,
+            base + results as u64,
+            count as u32,
+        );
+        let slot = self.mapping.view::<Slot>(slot_at);
+        debug_assert_eq!((slot.frame, slot.control), (frame, control));
+        slot.request.store(reply.wrapping_add(1), Ordering::Release);
+        let pid = self.pid();
+        sys::futex::futex_wake(&slot.request, 1).map_err(|source| Error::Own {
+            pid,
+            what: "wake the parasite",
+            source,
+        })?;
+        Ok(count)
+    }
+
+    /// Writes the plain fields of a slot whose parasite waits.
+    fn write_batch(&mut self, slot_at: usize, ops: u64, results: u64, count: u32) {
+        let field = |offset: usize| slot_at + offset;
+        self.mapping
+            .write_at(field(std::mem::offset_of!(Slot, ops)), &ops.to_le_bytes());
+        self.mapping.write_at(
+            field(std::mem::offset_of!(Slot, results)),
+            &results.to_le_bytes(),
+        );
+        self.mapping.write_at(
+            field(std::mem::offset_of!(Slot, count)),
+            &count.to_le_bytes(),
+        );
+    }
+
+    /// Waits until a slot has answered.
+    fn wait(&self, slot: usize) -> Result<(), Error> {
+        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
+        let wanted = slot.request.load(Ordering::Acquire);
+        let end = Instant::now() + LIMIT;
+        loop {
+            let reply = slot.reply.load(Ordering::Acquire);
+            if reply == wanted {
+                return Ok(());
+            }
+            if Instant::now() > end || slot.cured.load(Ordering::Acquire) != 0 {
+                return Err(Error::Silent(self.pid()));
+            }
+            // Woken, timed out or changed meanwhile: the word is looked at again.
+            let _ = sys::futex::futex_wait(&slot.reply, reply, Some(Duration::from_millis(100)));
+            if self
+                .frozen()
+                .threads()
+                .first()
+                .is_some_and(|leader| is_gone(leader.tid))
+            {
+                return Err(Error::Tracee(tracee::Error::Gone(self.pid())));
+            }
+        }
+    }
+
+    fn answers(&self, slot: usize, count: usize, questions: &Questions) -> Answers {
+        let (at, _) = self.parts.batch(slot);
+        let results = at + count * size_of::<Op>();
+        let buffers = (results + count * size_of::<i64>()).next_multiple_of(64);
+        Answers {
+            results: (0..count)
+                .map(|index| self.mapping.read_at::<i64>(results + index * 8))
+                .collect(),
+            bytes: self.mapping.bytes()[buffers..buffers + questions.bytes().len()].to_vec(),
+        }
+    }
+
+    /// Sets what the self-cure does in the target before its threads go back.
+    pub fn set_cleanup(&mut self, ops: &[Op]) {
+        let ops = &ops[..ops.len().min(CLEANUP / size_of::<Op>())];
+        let (control, cleanup) = (self.parts.control, self.parts.cleanup);
+        self.mapping
+            .view::<Control>(control)
+            .cleanup_count
+            .store(0, Ordering::Release);
+        self.mapping.put_all(cleanup, ops);
+        self.mapping
+            .view::<Control>(control)
+            .cleanup_count
+            .store(ops.len() as u32, Ordering::Release);
+    }
+
+    /// Does now what the self-cure would do first, and takes it off its list.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn run_cleanup(&mut self) -> Result<(), Error> {
+        let count = self
+            .mapping
+            .view::<Control>(self.parts.control)
+            .cleanup_count
+            .swap(0, Ordering::AcqRel);
+        let mut questions = Questions::default();
+        for index in 0..count as usize {
+            let op = *self
+                .mapping
+                .view::<Op>(self.parts.cleanup + index * size_of::<Op>());
+            questions.add(op, &[]);
+        }
+        self.ask(&questions).map(drop)
+    }
+
+    /// Takes the parasite out: every thread stands where it stood, nothing of ours is mapped.
+    ///
+    /// # Errors
+    /// The process ended, or ptrace failed: it is let go as well as can be.
+    pub fn cure(mut self) -> Result<Frozen, Error> {
+        self.undo()?;
+        Ok(self.frozen.take().expect("frozen until cured"))
+    }
+
+    fn undo(&mut self) -> Result<(), Error> {
+        if self.running.contains(&0) {
+            self.run_cleanup()?;
+        }
+        while let Some(&thread) = self.running.last() {
+            self.stop(thread)?;
+        }
+        self.lifeline = None;
+        let (base, parts) = (self.base, self.parts);
+        let frozen = self.frozen_mut();
+        unmap_remote(frozen, base, &parts);
+        for index in 0..frozen.threads().len() {
+            frozen.thread_mut(index).put_back()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Infected {
+    fn drop(&mut self) {
+        if self.frozen.is_some()
+            && let Err(error) = self.undo()
+        {
+            tracing::error!("process {} may not be as it was: {error}", self.pid());
+        }
+    }
+}
+
+fn is_gone(tid: sys::Tid) -> bool {
+    matches!(sys::wait::try_wait_tid(tid), Ok(Some(status)) if status.is_end())
+}
+
+/// Registers for the frame: `rt_sigreturn` clears the restart block, so what the image would use is used here too, but for
+/// the private errors that only the kernel's own exit path knows.
+fn self_cure_regs(stopped: &Stopped) -> Regs {
+    let mut regs = stopped.image_regs;
+    if (regs.orig_rax as i64) >= 0 {
+        match regs.rax as i64 {
+            -514..=-512 => {
+                regs.rip -= 2;
+                regs.rax = regs.orig_rax;
+            }
+            -516 => regs.rax = -i64::from(libc::EINTR) as u64,
+            _ => {}
+        }
+    }
+    regs
+}

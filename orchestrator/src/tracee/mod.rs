@@ -1,0 +1,429 @@
+//! A process under ptrace: frozen whole, or let go as it was.
+//!
+//! [`freeze`] seizes every thread until a look at the list finds no new one, and notes of each what its stop told.
+//! A [`Frozen`] process that is dropped is let go with its registers put back: that is the net below every error path.
+//! No SIGTRAP is ever made: remote system calls stop by `PTRACE_SYSCALL`, and a forced SIGTRAP would reset the target's
+//! handler for it. Knows nothing of images.
+
+mod remote;
+pub mod resume;
+
+use crate::procfs;
+use crate::sys::{self, Pid, Tid, ptrace, wait};
+use arch::regs::Regs;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Most passes over the list of threads: each finds only what was born since the one before.
+const MAX_PASSES: usize = 1000;
+
+/// What can go wrong with a traced process.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such process.
+    #[error("there is no process {0}")]
+    Missing(i32),
+    /// Another process traces it.
+    #[error(
+        "process {pid} is traced by process {tracer} already (a debugger or strace; end it first)"
+    )]
+    Traced {
+        /// The target.
+        pid: i32,
+        /// Its tracer.
+        tracer: i32,
+    },
+    /// It may not be traced.
+    #[error("cannot attach to thread {tid}")]
+    Attach {
+        /// The thread.
+        tid: i32,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
+    /// A request failed.
+    #[error("thread {tid}: {what}")]
+    Request {
+        /// The thread.
+        tid: i32,
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
+    /// It ended meanwhile.
+    #[error("thread {0} ended while it was being frozen")]
+    Gone(i32),
+    /// It does not stop.
+    #[error(
+        "thread {tid} did not stop within {seconds} s (in uninterruptible sleep?); --timeout allows more"
+    )]
+    Timeout {
+        /// The thread.
+        tid: i32,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Its vDSO has no `syscall` instruction to borrow.
+    #[error("process {0} has no vDSO with a syscall instruction")]
+    NoGate(i32),
+    /// A remote system call failed.
+    #[error("{call} inside process {pid} failed: {}", std::io::Error::from_raw_os_error(*errno))]
+    Remote {
+        /// The process.
+        pid: i32,
+        /// The call.
+        call: &'static str,
+        /// Its error.
+        errno: i32,
+    },
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] procfs::Error),
+}
+
+/// A thread that stands still.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its id.
+    pub tid: Tid,
+    /// Registers to let it go with.
+    pub regs: Regs,
+    /// Registers to bring it back with from an image: no restart block stands behind them.
+    pub image_regs: Regs,
+    /// Blocked signals.
+    pub blocked: u64,
+    /// XSAVE area.
+    pub xstate: Vec<u8>,
+    /// Signal of the group stop it was in.
+    pub group_stop: Option<i32>,
+    /// `rseq` registration.
+    pub rseq: Option<ptrace::RseqConfiguration>,
+    changed: bool,
+}
+
+/// A process of which every thread stands still.
+#[derive(Debug)]
+pub struct Frozen {
+    pid: Pid,
+    threads: Vec<Stopped>,
+    gate: Option<u64>,
+    released: bool,
+}
+
+/// Freezes a process within a time limit (zero = none).
+///
+/// # Errors
+/// It is missing, may not be traced, ends or does not stop; it is let go then.
+pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
+    refuse_traced(pid)?;
+    let deadline = Deadline::new(limit);
+    let mut frozen = Frozen {
+        pid,
+        threads: Vec::new(),
+        gate: None,
+        released: false,
+    };
+    let mut slept = BTreeMap::new();
+    for _ in 0..MAX_PASSES {
+        let fresh: Vec<Tid> = procfs::tasks::read(pid)?
+            .into_iter()
+            .filter(|tid| !frozen.has(*tid))
+            .collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for &tid in &fresh {
+            slept.insert(
+                tid.0,
+                procfs::attributes::read_exec_start_ns((pid, tid))
+                    .ok()
+                    .flatten(),
+            );
+        }
+        let seized = seize_all(&fresh, &mut frozen)?;
+        for tid in seized {
+            frozen.stop(tid, &deadline)?;
+        }
+    }
+    frozen
+        .threads
+        .sort_by_key(|thread| (thread.tid.0 != pid.0, thread.tid.0));
+    for thread in &mut frozen.threads {
+        let before = slept.get(&thread.tid.0).copied().flatten();
+        thread.read_state()?;
+        resume::settle(pid, thread, before)?;
+    }
+    Ok(frozen)
+}
+
+fn refuse_traced(pid: Pid) -> Result<(), Error> {
+    let status = procfs::status::read(pid).map_err(|error| match error.errno() {
+        Some(libc::ENOENT | libc::ESRCH) => Error::Missing(pid.0),
+        _ => Error::Proc(error),
+    })?;
+    match status.tracer_pid {
+        0 => Ok(()),
+        tracer => Err(Error::Traced {
+            pid: pid.0,
+            tracer: tracer as i32,
+        }),
+    }
+}
+
+/// Seizes and interrupts threads; those that ended meanwhile are left out.
+fn seize_all(tids: &[Tid], frozen: &mut Frozen) -> Result<Vec<Tid>, Error> {
+    let mut seized = Vec::with_capacity(tids.len());
+    for &tid in tids {
+        match ptrace::seize(tid, ptrace::Options::TRACESYSGOOD) {
+            Ok(()) => {
+                frozen.threads.push(Stopped::new(tid));
+                seized.push(tid);
+            }
+            Err(error) if error.errno == nix::errno::Errno::ESRCH => {}
+            Err(source) => return Err(Error::Attach { tid: tid.0, source }),
+        }
+    }
+    for &tid in &seized {
+        // A thread that ends now says so to the wait below.
+        let _ = ptrace::interrupt(tid);
+    }
+    Ok(seized)
+}
+
+impl Frozen {
+    /// Returns the process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Returns its threads, the leader first.
+    pub fn threads(&self) -> &[Stopped] {
+        &self.threads
+    }
+
+    pub(crate) fn thread_mut(&mut self, index: usize) -> &mut Stopped {
+        &mut self.threads[index]
+    }
+
+    fn has(&self, tid: Tid) -> bool {
+        self.threads.iter().any(|thread| thread.tid == tid)
+    }
+
+    /// Waits for the stop of a thread that was interrupted.
+    fn stop(&mut self, tid: Tid, deadline: &Deadline) -> Result<(), Error> {
+        match await_event_stop(tid, deadline) {
+            Ok(group_stop) => {
+                if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
+                    thread.group_stop = group_stop;
+                }
+                Ok(())
+            }
+            // One thread among others may end while it is frozen; the process may not.
+            Err(Error::Gone(gone)) if gone != self.pid.0 => {
+                self.threads.retain(|thread| thread.tid != tid);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lets the process go as it was.
+    pub fn release(mut self) {
+        self.let_go(0);
+    }
+
+    /// Lets the process go, stopped by SIGSTOP.
+    pub fn release_stopped(mut self) {
+        // Sent before it runs, so that it makes no step.
+        let _ = sys::signal::kill(self.pid, libc::SIGSTOP);
+        self.let_go(0);
+    }
+
+    /// Kills the process and waits until its threads are gone.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn kill(mut self) -> Result<(), Error> {
+        sys::signal::kill(self.pid, libc::SIGKILL).map_err(|source| Error::Request {
+            tid: self.pid.0,
+            what: "kill it",
+            source,
+        })?;
+        self.released = true;
+        // The leader's end is told last, once the others are reaped.
+        for thread in self.threads.iter().rev() {
+            while wait::wait_tid(thread.tid).is_ok_and(|status| !status.is_end()) {}
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, signal: i32) {
+        if std::mem::replace(&mut self.released, true) {
+            return;
+        }
+        for thread in &mut self.threads {
+            if let Err(error) = thread.put_back() {
+                tracing::error!(
+                    "thread {} may not have got its registers back: {error}",
+                    thread.tid.0
+                );
+            }
+            if let Err(error) = ptrace::detach(thread.tid, signal) {
+                tracing::debug!("detach from thread {}: {error}", thread.tid.0);
+            }
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.let_go(0);
+    }
+}
+
+impl Stopped {
+    fn new(tid: Tid) -> Self {
+        Self {
+            tid,
+            regs: Regs::default(),
+            image_regs: Regs::default(),
+            blocked: 0,
+            xstate: Vec::new(),
+            group_stop: None,
+            rseq: None,
+            changed: false,
+        }
+    }
+
+    fn read_state(&mut self) -> Result<(), Error> {
+        self.regs = self.did("read its registers", ptrace::getregs(self.tid))?;
+        self.image_regs = self.regs;
+        self.blocked = self.did("read its signal mask", ptrace::get_sigmask(self.tid))?;
+        let mut xstate = Vec::new();
+        let read = ptrace::get_regset(self.tid, ptrace::NT_X86_XSTATE, &mut xstate);
+        self.did("read its extended state", read)?;
+        self.xstate = xstate;
+        self.rseq = ptrace::rseq_configuration(self.tid)
+            .ok()
+            .filter(|rseq| rseq.addr.0 != 0);
+        Ok(())
+    }
+
+    pub(crate) fn did<T>(&self, what: &'static str, result: sys::Result<T>) -> Result<T, Error> {
+        result.map_err(|source| Error::Request {
+            tid: self.tid.0,
+            what,
+            source,
+        })
+    }
+
+    /// Sets registers other than the thread's own; they are put back later.
+    pub(crate) fn hijack(&mut self, regs: &Regs) -> Result<(), Error> {
+        if !self.changed {
+            self.changed = true;
+            self.did("block its signals", ptrace::set_sigmask(self.tid, !0))?;
+        }
+        self.did("set its registers", ptrace::setregs(self.tid, regs))
+    }
+
+    /// Notes that the thread has to get these registers when it is let go.
+    pub(crate) fn resume_with(&mut self, regs: Regs) -> Result<(), Error> {
+        self.regs = regs;
+        self.did("set its registers", ptrace::setregs(self.tid, &self.regs))
+    }
+
+    /// Gives the thread everything back. It has to stand still.
+    pub(crate) fn put_back(&mut self) -> Result<(), Error> {
+        if !self.changed {
+            return Ok(());
+        }
+        let set = ptrace::set_regset(self.tid, ptrace::NT_X86_XSTATE, &self.xstate);
+        self.did("put its extended state back", set)?;
+        self.did(
+            "put its registers back",
+            ptrace::setregs(self.tid, &self.regs),
+        )?;
+        self.did(
+            "put its signal mask back",
+            ptrace::set_sigmask(self.tid, self.blocked),
+        )?;
+        self.changed = false;
+        Ok(())
+    }
+}
+
+/// A point in time after which a wait is given up.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    end: Option<Instant>,
+    seconds: u64,
+}
+
+/// Looks without a pause between them: a thread that was asleep stops within some tens of microseconds.
+const EAGER_LOOKS: u32 = 2000;
+
+impl Deadline {
+    pub(crate) fn new(limit: Duration) -> Self {
+        let end = (!limit.is_zero()).then(|| Instant::now() + limit);
+        Self {
+            end,
+            seconds: limit.as_secs(),
+        }
+    }
+
+    /// Waits for news of a thread.
+    pub(crate) fn news(&self, tid: Tid) -> Result<wait::WaitStatus, Error> {
+        let mut looks = 0;
+        loop {
+            let looked = wait::try_wait_tid(tid);
+            match looked.map_err(|source| Error::Request {
+                tid: tid.0,
+                what: "wait for it",
+                source,
+            })? {
+                Some(status) => return Ok(status),
+                None if looks < EAGER_LOOKS => std::thread::yield_now(),
+                None => std::thread::sleep(Duration::from_micros(100)),
+            }
+            looks += 1;
+            if self.end.is_some_and(|end| Instant::now() > end) {
+                return Err(Error::Timeout {
+                    tid: tid.0,
+                    seconds: self.seconds,
+                });
+            }
+        }
+    }
+}
+
+/// Waits until an interrupted thread is in its `PTRACE_EVENT_STOP` and returns the signal of a group stop. Signals on their
+/// way are delivered first: they were before us.
+pub(crate) fn await_event_stop(tid: Tid, deadline: &Deadline) -> Result<Option<i32>, Error> {
+    loop {
+        match deadline.news(tid)? {
+            wait::WaitStatus::Stopped {
+                signal,
+                event: ptrace::EVENT_STOP,
+            } => {
+                return Ok((signal != libc::SIGTRAP).then_some(signal));
+            }
+            wait::WaitStatus::Stopped { signal, event } => {
+                let deliver = if event == 0 && signal != wait::SYSCALL_STOP {
+                    signal
+                } else {
+                    0
+                };
+                ptrace::cont(tid, deliver).map_err(|source| Error::Request {
+                    tid: tid.0,
+                    what: "let it go on",
+                    source,
+                })?;
+            }
+            status if status.is_end() => return Err(Error::Gone(tid.0)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! How a thread goes on that was stopped inside of a system call.
+//!
+//! The kernel's rule: a stop interrupts a system call as a signal would. Most calls then leave a private error in rax and
+//! the kernel makes them again by itself when the thread goes on (`arch/x86/kernel/signal.c`, `arch_do_signal_or_restart`):
+//! -512 to -514 by the same instruction, -516 by a function remembered in the thread's restart block, which knows how much
+//! time is left. Some calls are never made again and return EINTR (signal(7)): epoll_wait, sigtimedwait, semtimedop.
+//!
+//! - In the target, the private errors are left to the kernel: its own restart is exact. A call that returned EINTR with no
+//!   signal to be delivered was interrupted by us alone: it is made again with the time that is left.
+//! - For the image, no restart block can be kept: those calls too are made again with the time that is left.
+//!
+//! How long a thread has slept: the kernel keeps when it last ran (`se.exec_start` in `/proc/PID/sched`), read before the
+//! stop and after it. Where the kernel does not show it, the call gets its whole time again. A timeout that lies in memory
+//! is not changed, the program may have it in a constant: the rest goes below the red zone of the thread's stack, where
+//! nothing can be in use (System V ABI, 3.2.2).
+
+use super::{Error, Stopped};
+use crate::procfs;
+use crate::sys::{Pid, Tid};
+use arch::regs::Regs;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+
+const EINTR: i64 = -4;
+const RESTART_BLOCK: i64 = -516;
+/// `io_pgetevents` of `asm/unistd_64.h`, which the libc crate does not name.
+const SYS_IO_PGETEVENTS: i64 = 333;
+/// Length of the `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+/// The red zone, and room for a `timespec` below it.
+const BELOW_RED_ZONE: u64 = 128 + 32;
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// How a call's timeout is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timeout {
+    /// It has none, or one that is a point in time.
+    None,
+    /// Milliseconds in this argument; negative = for ever.
+    Ms(usize),
+    /// A `timespec` at the address in this argument; 0 = for ever.
+    Spec(usize),
+}
+
+/// Makes a stopped thread's registers such that it goes on as if nothing had been: `regs` in the target, `image_regs`
+/// from an image. `ran_at` is when it last ran before the stop.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(super) fn settle(pid: Pid, thread: &mut Stopped, ran_at: Option<u64>) -> Result<(), Error> {
+    let result = thread.regs.rax as i64;
+    if (thread.regs.orig_rax as i64) < 0
+        || !matches!(result, EINTR | RESTART_BLOCK)
+        || thread.group_stop.is_some()
+    {
+        return leave_critical_section(pid, thread);
+    }
+    let Ok(mem) = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/{}/mem", pid.0))
+    else {
+        return Ok(());
+    };
+    let Some((nr, timeout)) = interrupted(&thread.regs, &mem) else {
+        return Ok(());
+    };
+    if result == EINTR && has_signal(pid, thread.tid)? {
+        return Ok(());
+    }
+    let slept = slept_ns(pid, thread.tid, ran_at);
+    let again = make_again(thread.regs, nr, timeout, slept, &mem);
+    thread.image_regs = again;
+    if result == EINTR {
+        thread.resume_with(again)?;
+    }
+    Ok(())
+}
+
+/// Returns the call that was interrupted, if it is one that is to be made again here, and its timeout.
+fn interrupted(regs: &Regs, mem: &File) -> Option<(u64, Timeout)> {
+    let nr = match regs.orig_rax as i64 {
+        libc::SYS_restart_syscall => number_before(regs.rip, mem)?,
+        nr => nr,
+    };
+    let timeout = match nr {
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => Timeout::Ms(3),
+        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => Timeout::Spec(3),
+        libc::SYS_rt_sigtimedwait => Timeout::Spec(2),
+        libc::SYS_io_getevents | SYS_IO_PGETEVENTS => Timeout::Spec(4),
+        libc::SYS_semop => Timeout::None,
+        libc::SYS_poll => Timeout::Ms(2),
+        libc::SYS_nanosleep => Timeout::Spec(0),
+        libc::SYS_clock_nanosleep if regs.rsi & libc::TIMER_ABSTIME as u64 != 0 => Timeout::None,
+        libc::SYS_clock_nanosleep => Timeout::Spec(2),
+        libc::SYS_futex => futex_timeout(regs.rsi),
+        _ => return None,
+    };
+    Some((nr as u64, timeout))
+}
+
+/// FUTEX_WAIT takes a time to wait, all others a point in time (futex(2)).
+fn futex_timeout(operation: u64) -> Timeout {
+    const COMMAND: u64 = 0x7f;
+    if operation & COMMAND == libc::FUTEX_WAIT as u64 {
+        Timeout::Spec(3)
+    } else {
+        Timeout::None
+    }
+}
+
+/// After a first restart the kernel shows `restart_syscall`; the number is then in the instruction before (`mov eax, n`).
+fn number_before(rip: u64, mem: &File) -> Option<i64> {
+    let mut code = [0; 7];
+    mem.read_exact_at(&mut code, rip.checked_sub(7)?).ok()?;
+    let number = u32::from_le_bytes([code[1], code[2], code[3], code[4]]);
+    (code[0] == 0xb8 && code[5..] == [0x0f, 0x05]).then_some(i64::from(number))
+}
+
+/// Returns whether a signal waits that the thread would take: then EINTR is the program's to see.
+fn has_signal(pid: Pid, tid: Tid) -> Result<bool, Error> {
+    let status = procfs::status::read((pid, tid))?;
+    Ok((status.sig_pending | status.shared_pending) & !status.sig_blocked != 0)
+}
+
+fn slept_ns(pid: Pid, tid: Tid, ran_at: Option<u64>) -> u64 {
+    let now = procfs::attributes::read_exec_start_ns((pid, tid))
+        .ok()
+        .flatten();
+    now.zip(ran_at)
+        .map_or(0, |(now, before)| now.saturating_sub(before))
+}
+
+fn make_again(mut regs: Regs, nr: u64, timeout: Timeout, slept: u64, mem: &File) -> Regs {
+    regs.rip -= SYSCALL_LEN;
+    regs.rax = nr;
+    regs.orig_rax = u64::MAX;
+    match timeout {
+        Timeout::None => {}
+        Timeout::Ms(arg) => {
+            let value = argument(&mut regs, arg);
+            if *value as i32 > 0 {
+                let left = (*value as u32 as u64 * MS).saturating_sub(slept);
+                *value = left.div_ceil(MS);
+            }
+        }
+        Timeout::Spec(arg) => {
+            let rest_at = (regs.rsp - BELOW_RED_ZONE) & !15;
+            let value = argument(&mut regs, arg);
+            if *value != 0 && write_rest(mem, *value, rest_at, slept).is_some() {
+                *value = rest_at;
+            }
+        }
+    }
+    regs
+}
+
+fn argument(regs: &mut Regs, index: usize) -> &mut u64 {
+    match index {
+        0 => &mut regs.rdi,
+        1 => &mut regs.rsi,
+        2 => &mut regs.rdx,
+        3 => &mut regs.r10,
+        4 => &mut regs.r8,
+        _ => &mut regs.r9,
+    }
+}
+
+/// Writes what is left of the `timespec` at `from` to `to`.
+fn write_rest(mem: &File, from: u64, to: u64, slept: u64) -> Option<()> {
+    let mut spec = [0; 16];
+    mem.read_exact_at(&mut spec, from).ok()?;
+    let seconds = u64::from_le_bytes(spec[..8].try_into().ok()?);
+    let nanoseconds = u64::from_le_bytes(spec[8..].try_into().ok()?);
+    let left = seconds
+        .checked_mul(SECOND)?
+        .checked_add(nanoseconds)?
+        .saturating_sub(slept);
+    spec[..8].copy_from_slice(&(left / SECOND).to_le_bytes());
+    spec[8..].copy_from_slice(&(left % SECOND).to_le_bytes());
+    mem.write_all_at(&spec, to).ok()
+}
+
+/// A thread stopped inside of a restartable sequence goes on at its abort handler, as the kernel would have sent it there
+/// (`kernel/rseq.c`): after other code ran in its place, going on in the middle would be silent corruption.
+fn leave_critical_section(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
+    let Some(rseq) = thread.rseq else {
+        return Ok(());
+    };
+    let Ok(mem) = File::open(format!("/proc/{}/mem", pid.0)) else {
+        return Ok(());
+    };
+    let Some(abort) = abort_address(&mem, rseq.addr.0, thread.regs.rip) else {
+        return Ok(());
+    };
+    let regs = Regs {
+        rip: abort,
+        ..thread.regs
+    };
+    thread.image_regs = regs;
+    thread.resume_with(regs)
+}
+
+/// Reads `struct rseq` and the `struct rseq_cs` that it points to (`linux/rseq.h`).
+fn abort_address(mem: &File, rseq: u64, rip: u64) -> Option<u64> {
+    let mut pointer = [0; 8];
+    mem.read_exact_at(&mut pointer, rseq + 8).ok()?;
+    let section = u64::from_le_bytes(pointer);
+    if section == 0 {
+        return None;
+    }
+    let mut words = [0; 32];
+    mem.read_exact_at(&mut words, section).ok()?;
+    let word = |at: usize| u64::from_le_bytes(words[at..at + 8].try_into().expect("eight bytes"));
+    let (start, len, abort) = (word(8), word(16), word(24));
+    (rip.wrapping_sub(start) < len).then_some(abort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own_memory() -> File {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/proc/self/mem")
+            .expect("own memory")
+    }
+
+    #[test]
+    fn a_poll_goes_on_with_the_time_that_is_left() {
+        let regs = Regs {
+            rip: 0x1002,
+            orig_rax: 7,
+            rdx: 1000,
+            ..Regs::default()
+        };
+        let again = make_again(regs, 7, Timeout::Ms(2), 400 * MS, &own_memory());
+        assert_eq!((again.rip, again.rax, again.rdx), (0x1000, 7, 600));
+    }
+
+    #[test]
+    fn waiting_for_ever_stays_for_ever() {
+        let regs = Regs {
+            rip: 2,
+            r10: -1i32 as u32 as u64,
+            ..Regs::default()
+        };
+        assert_eq!(
+            make_again(regs, 232, Timeout::Ms(3), 5, &own_memory()).r10,
+            u64::from(u32::MAX)
+        );
+    }
+
+    #[test]
+    fn a_sleep_in_memory_leaves_the_programs_own_timespec_alone() {
+        let request = [2u64, 500_000_000];
+        let stack = vec![0u8; 4096];
+        let regs = Regs {
+            rip: 2,
+            rdi: request.as_ptr() as u64,
+            rsp: stack.as_ptr() as u64 + 4096,
+            ..Regs::default()
+        };
+        let again = make_again(regs, 35, Timeout::Spec(0), SECOND, &own_memory());
+        assert_ne!(again.rdi, regs.rdi);
+        let mut rest = [0; 16];
+        own_memory()
+            .read_exact_at(&mut rest, again.rdi)
+            .expect("readable");
+        assert_eq!(rest[..8], 1u64.to_le_bytes());
+        assert_eq!(request, [2, 500_000_000]);
+    }
+}

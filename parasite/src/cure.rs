@@ -1,0 +1,51 @@
+//! The self-cure: the orchestrator died, so each hijacked thread goes back by itself.
+//!
+//! What batches left open is undone first, by whoever comes first; then the others are woken, as the kernel wakes one
+//! waiter only; then `rt_sigreturn` brings back registers, extended state and mask at once. The mapping stays: a thread
+//! cannot unmap the code it runs.
+
+use crate::{nr, wake};
+use arch::abi::injection::{Control, Slot};
+use arch::abi::program::Op;
+use arch::machine;
+use core::sync::atomic::Ordering;
+
+/// Puts this thread back.
+///
+/// # Safety
+/// The slot's frame was prepared for this thread, and the cleanup operations of the control block are readable.
+pub unsafe fn cure(slot: &Slot, control: &Control) -> ! {
+    slot.cured.store(1, Ordering::Release);
+    let count = control.cleanup_count.swap(0, Ordering::AcqRel);
+    for index in 0..count {
+        // SAFETY: the control block says how many there are.
+        let op = unsafe {
+            (control.cleanup_ops as *const Op)
+                .add(index as usize)
+                .read()
+        };
+        // SAFETY: cleanup operations have immediate arguments, and close what batches opened.
+        unsafe { machine::call(&op, &op.args) };
+    }
+    wake(&control.lifeline);
+    // SAFETY: the frame is the one prepared for this thread.
+    unsafe { sigreturn(slot.frame) }
+}
+
+/// Makes `rt_sigreturn` with this stack pointer, through the one gate.
+///
+/// # Safety
+/// The signal frame lies there.
+unsafe fn sigreturn(stack: u64) -> ! {
+    // SAFETY: the gate reads its seventh argument from the stack: a word of the frame, which is readable; it does not return.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {stack}",
+            "jmp {gate}",
+            stack = in(reg) stack,
+            gate = sym arch::native::gate::__syscall_gate,
+            in("rdi") nr::RT_SIGRETURN,
+            options(noreturn),
+        )
+    }
+}
