@@ -1,13 +1,195 @@
-//! `orchestrator check`.
+//! `orchestrator check`: what this kernel and this user can do.
 
 use super::args::CheckArgs;
+use crate::sys::pagemap_scan::{PageIs, Query, scan};
+use crate::sys::{Pid, RemoteAddr, Tid, fd, ptrace};
+use std::fs::File;
 use std::process::ExitCode;
 
-/// Checks what the options say.
+/// A feature: its name (the peer's, where it has one), what it is for, whether a dump or restore needs it, and its probe.
+struct Feature {
+    name: &'static str,
+    what: &'static str,
+    required: bool,
+    probe: fn() -> bool,
+}
+
+const FEATURES: [Feature; 10] = [
+    Feature {
+        name: "map_files",
+        what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
+        required: true,
+        probe: map_files,
+    },
+    Feature {
+        name: "ptrace_peeksiginfo",
+        what: "reading pending signals",
+        required: true,
+        probe: has_ptrace,
+    },
+    Feature {
+        name: "clone3_set_tid",
+        what: "choosing process ids",
+        required: true,
+        probe: set_tid,
+    },
+    Feature {
+        name: "pidfd_getfd",
+        what: "fetching descriptors",
+        required: true,
+        probe: pidfd_getfd,
+    },
+    Feature {
+        name: "kcmp",
+        what: "comparing descriptors",
+        required: true,
+        probe: kcmp,
+    },
+    Feature {
+        name: "futex_waitv",
+        what: "waiting without a descriptor (5.16)",
+        required: true,
+        probe: futex_waitv,
+    },
+    Feature {
+        name: "timens",
+        what: "clocks that go on from where they stood",
+        required: false,
+        probe: || exists("/proc/self/timens_offsets"),
+    },
+    Feature {
+        name: "get_rseq_conf",
+        what: "reading rseq registrations (5.13)",
+        required: false,
+        probe: has_ptrace,
+    },
+    Feature {
+        name: "pagemap_scan",
+        what: "PAGEMAP_SCAN (6.7); pagemap is read where it is missing",
+        required: false,
+        probe: pagemap_scan,
+    },
+    Feature {
+        name: "sched_debug",
+        what: "how long a thread has slept (/proc/PID/sched)",
+        required: false,
+        probe: || exists("/proc/self/sched"),
+    },
+];
+
+/// Checks what the options say: one feature, or all that a dump and a restore need.
 ///
 /// # Errors
 /// A feature that is missing or unknown.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    if let Some(name) = &args.feature {
+        return one(name);
+    }
+    let mut missing = Vec::new();
+    for feature in &FEATURES {
+        let works = (feature.probe)();
+        if !works || args.all || args.extra {
+            println!(
+                "{:20} {:8} {}",
+                feature.name,
+                if works { "works" } else { "missing" },
+                feature.what
+            );
+        }
+        if !works && (feature.required || args.all || args.extra) {
+            missing.push(feature.name);
+        }
+    }
+    anyhow::ensure!(missing.is_empty(), "missing here: {}", missing.join(", "));
+    println!("Looks good.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(name: &str) -> anyhow::Result<ExitCode> {
+    if name == "list" {
+        for feature in &FEATURES {
+            println!("{}", feature.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match FEATURES.iter().find(|feature| feature.name == name) {
+        Some(feature) if (feature.probe)() => Ok(ExitCode::SUCCESS),
+        Some(feature) => anyhow::bail!("feature {name} is missing here: {}", feature.what),
+        None => anyhow::bail!("feature {name} is not known here; --feature list names all"),
+    }
+}
+
+fn exists(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+fn map_files() -> bool {
+    let areas = crate::procfs::smaps::read_maps(Pid::this());
+    areas.is_ok_and(|areas| {
+        let file = areas.vmas.iter().find(|vma| vma.inode != 0);
+        file.is_some_and(|vma| {
+            File::open(format!(
+                "/proc/self/map_files/{:x}-{:x}",
+                vma.start, vma.end
+            ))
+            .is_ok()
+        })
+    })
+}
+
+/// The request exists where it fails for want of a tracee, and not for its number.
+fn has_ptrace() -> bool {
+    ptrace::rseq_configuration(Tid(1)).is_err_and(|error| error.errno as i32 == libc::ESRCH)
+}
+
+/// The set of free pids may be chosen from by who may checkpoint; the kernel's own limit file tells whether by us.
+fn set_tid() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_CHECKPOINT_RESTORE: u32 = 40;
+    crate::procfs::status::read(Pid::this()).is_ok_and(|status| {
+        status.cap_effective & (1 << CAP_SYS_ADMIN | 1 << CAP_CHECKPOINT_RESTORE) != 0
+    })
+}
+
+fn pidfd_getfd() -> bool {
+    File::open("/dev/null").is_ok_and(|file| {
+        use std::os::fd::AsRawFd;
+        fd::pidfd_open(Pid::this())
+            .and_then(|pidfd| fd::pidfd_getfd(&pidfd, crate::sys::RemoteFd(file.as_raw_fd())))
+            .is_ok()
+    })
+}
+
+fn kcmp() -> bool {
+    fd::kcmp(
+        Tid(std::process::id() as i32),
+        Tid(std::process::id() as i32),
+        fd::Kcmp::Vm,
+    )
+    .is_ok()
+}
+
+fn futex_waitv() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 16)
+}
+
+fn pagemap_scan() -> bool {
+    let query = Query {
+        any_of: PageIs::PRESENT,
+        tell: PageIs::PRESENT,
+        ..Query::default()
+    };
+    File::open("/proc/self/pagemap").is_ok_and(|pagemap| {
+        scan(
+            &pagemap,
+            RemoteAddr(0x1000)..RemoteAddr(0x2000),
+            &query,
+            &mut Vec::new(),
+        )
+        .is_ok()
+    })
 }

@@ -168,7 +168,7 @@ fn refuse_traced(pid: Pid) -> Result<(), Error> {
         0 => Ok(()),
         tracer => Err(Error::Traced {
             pid: pid.0,
-            tracer: tracer as i32,
+            tracer: tracer,
         }),
     }
 }

@@ -203,7 +203,7 @@ impl ThreadAttributes {
                 .map_or(0, |bits| bits as u32),
             speculation: self.speculation.map(|asked| {
                 let value = answers.result(asked).ok()? as u32;
-                (value & libc::PR_SPEC_PRCTL as u32 != 0).then_some(value)
+                (value & libc::PR_SPEC_PRCTL != 0).then_some(value)
             }),
         }
     }

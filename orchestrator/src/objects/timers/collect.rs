@@ -31,7 +31,7 @@ impl Timers {
                 let buffer = questions.space(32);
                 let spec = questions.ask(libc::SYS_timer_gettime as u32, [id, buffer.into()]);
                 (
-                    line.clone(),
+                    *line,
                     spec,
                     buffer,
                     questions.ask(libc::SYS_timer_getoverrun as u32, [id]),
