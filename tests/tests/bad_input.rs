@@ -1,0 +1,175 @@
+//! Wrong arguments and broken images: status 1, one clear line, and nothing left behind.
+
+use integration_tests::victim::Link;
+use integration_tests::{Images, Program, Victim, assert_refused, root, run, said, wait_until};
+use std::path::Path;
+
+fn counter() -> Option<Victim> {
+    if !root() {
+        return None;
+    }
+    Some(Program::compile("counter", Link::Dynamic)?.start(&[]))
+}
+
+/// A dumped counter, gone, with its images.
+fn dumped() -> Option<(Victim, Images)> {
+    let mut victim = counter()?;
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    Some((victim, images))
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .expect("the folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn dump_of(pid: &str) -> (std::process::Output, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let output = run(&["dump", pid, "-D", dir.path().to_str().expect("UTF-8")]);
+    let left = entries(dir.path());
+    (output, left)
+}
+
+#[test]
+fn no_such_process() {
+    if !root() {
+        return;
+    }
+    // Above the largest id that the kernel gives out (PID_MAX_LIMIT).
+    let (output, left) = dump_of("4194305");
+    assert_refused(&output, &["4194305"]);
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn process_id_zero_and_words() {
+    for bad in ["0", "-1", "pid", "99999999999"] {
+        let (output, left) = dump_of(bad);
+        assert!(!output.status.success(), "{bad}: {}", said(&output));
+        assert_ne!(output.status.code(), None, "{bad}: {}", said(&output));
+        assert!(!output.stderr.is_empty(), "{bad}: no words");
+        assert!(left.is_empty(), "{bad}: left behind: {left:?}");
+    }
+    let (output, _) = dump_of("0");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
+#[test]
+fn a_kernel_thread() {
+    if !root() {
+        return;
+    }
+    let stat = std::fs::read_to_string("/proc/2/stat").unwrap_or_default();
+    if !stat.contains("(kthreadd)") {
+        return integration_tests::skip("no kernel thread to be seen");
+    }
+    let (output, left) = dump_of("2");
+    assert_refused(&output, &["kernel thread"]);
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn no_folder_for_the_images() {
+    let Some(victim) = counter() else {
+        return;
+    };
+    let missing = Images(victim.folder().join("missing"));
+    assert_refused(&missing.try_dump(victim.pid, &[]), &["missing"]);
+    assert!(!missing.0.exists(), "made a folder");
+    assert_refused(&missing.try_restore(&["-d"]), &["missing"]);
+    victim.assert_free();
+    victim.check();
+}
+
+#[test]
+fn a_folder_without_images() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(dir.path().join("letter.txt"), "no image").expect("written");
+    let output = Images(dir.path().to_owned()).try_restore(&["-d"]);
+    assert_refused(&output, &["inventory.img"]);
+    assert_eq!(entries(dir.path()), ["letter.txt"]);
+}
+
+/// Cuts each image in half in turn, and once to nothing: none is restored, none panics.
+#[test]
+fn truncated_images() {
+    let Some((victim, images)) = dumped() else {
+        return;
+    };
+    let names: Vec<String> = entries(&images.0)
+        .into_iter()
+        .filter(|name| name.ends_with(".img"))
+        .collect();
+    assert!(names.len() > 4, "images: {names:?}");
+    for name in names {
+        let path = images.0.join(&name);
+        let whole = std::fs::read(&path).expect("an image");
+        for length in [
+            whole.len() / 2,
+            whole.len().saturating_sub(1),
+            3.min(whole.len()),
+        ] {
+            // An image without entries ends with its magic.
+            if length == whole.len() {
+                continue;
+            }
+            std::fs::write(&path, &whole[..length]).expect("written");
+            let output = images.try_restore(&["-d"]);
+            assert!(!victim.lives(), "{name} cut to {length}: restored");
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "{name} cut to {length}: {}",
+                said(&output)
+            );
+            assert_refused(&output, &[&name]);
+        }
+        std::fs::write(&path, &whole).expect("written");
+    }
+    images.restore();
+    victim.check();
+}
+
+#[test]
+fn a_process_id_that_is_taken() {
+    let Some(victim) = counter() else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &["--leave-running"]);
+    let output = images.try_restore(&["-d"]);
+    assert_refused(&output, &[&victim.pid.to_string()]);
+    victim.assert_free();
+    victim.check();
+}
+
+#[test]
+fn nothing_is_left_of_a_restore_that_fails() {
+    let Some((victim, images)) = dumped() else {
+        return;
+    };
+    let pages = images.0.join("pages-1.img");
+    let whole = std::fs::read(&pages).expect("the pages");
+    std::fs::write(&pages, &whole[..whole.len() / 2]).expect("written");
+    let before = entries(&images.0);
+    let pidfile = victim.folder().join("pid");
+    let output = images.try_restore(&["-d", "--pidfile", pidfile.to_str().expect("UTF-8")]);
+    assert_refused(&output, &[]);
+    assert!(!pidfile.exists(), "a pid file is left");
+    assert_eq!(before, entries(&images.0), "files are left");
+    assert!(
+        wait_until(|| victim.state().is_none()),
+        "a process is left: {:?}",
+        victim.state()
+    );
+}

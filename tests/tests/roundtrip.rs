@@ -1,0 +1,174 @@
+//! Every victim through a dump and a restore: killed and brought back, left running, and three times in a row.
+
+use integration_tests::victim::Link;
+use integration_tests::{Images, Program, Victim, root, steadily};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Time for a victim to get on with what it does.
+const A_WHILE: Duration = Duration::from_millis(400);
+
+/// Time between a dump and its restore, which no clock of the victim may show.
+const AWAY: Duration = Duration::from_secs(2);
+
+fn start(name: &str, link: Link) -> Option<Victim> {
+    if !root() {
+        return None;
+    }
+    let victim = Program::compile(name, link)?.start(&[]);
+    sleep(A_WHILE);
+    Some(victim)
+}
+
+fn cycle(victim: &mut Victim, name: &str, away: Duration) {
+    let images = Images::new(victim, name);
+    images.dump(victim.pid, &[]);
+    if victim.child.is_some() {
+        victim.reap();
+    }
+    assert!(!victim.lives(), "dump left it alive");
+    sleep(away);
+    images.restore();
+    sleep(A_WHILE);
+    victim.assert_free();
+}
+
+fn killed_and_restored(name: &str, link: Link) {
+    steadily(|| {
+        let Some(mut victim) = start(name, link) else {
+            return;
+        };
+        cycle(&mut victim, "images", AWAY);
+        victim.check();
+    });
+}
+
+fn left_running(name: &str, link: Link) {
+    steadily(|| {
+        let Some(victim) = start(name, link) else {
+            return;
+        };
+        Images::new(&victim, "images").dump(victim.pid, &["--leave-running"]);
+        victim.assert_free();
+        victim.check();
+    });
+}
+
+fn three_cycles(name: &str, link: Link) {
+    steadily(|| {
+        let Some(mut victim) = start(name, link) else {
+            return;
+        };
+        for round in ["first", "second", "third"] {
+            cycle(&mut victim, round, A_WHILE);
+        }
+        victim.check();
+    });
+}
+
+macro_rules! victims {
+    ($($test:ident: $name:literal $link:ident,)*) => {$(
+        mod $test {
+            use super::*;
+
+            #[test]
+            fn killed_and_restored() {
+                super::killed_and_restored($name, Link::$link);
+            }
+
+            #[test]
+            fn left_running() {
+                super::left_running($name, Link::$link);
+            }
+
+            #[test]
+            fn three_cycles() {
+                super::three_cycles($name, Link::$link);
+            }
+        }
+    )*};
+}
+
+victims! {
+    counter: "counter" Dynamic,
+    counter_static: "counter" Static,
+    threads: "threads" Dynamic,
+    timers: "timers" Dynamic,
+    signals: "signals" Dynamic,
+    files: "files" Dynamic,
+    pipes: "pipes" Dynamic,
+    maps: "maps" Dynamic,
+    attributes: "attributes" Dynamic,
+    fpu: "fpu" Dynamic,
+    blocked: "blocked" Dynamic,
+}
+
+/// The counter misses no number and repeats none, whatever is done to it.
+#[test]
+fn the_count_goes_on_from_where_it_stood() {
+    let Some(mut victim) = start("counter", Link::Dynamic) else {
+        return;
+    };
+    cycle(&mut victim, "images", A_WHILE);
+    victim.check();
+    let text = victim.text();
+    let counts: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("count ")?.parse().ok())
+        .collect();
+    let wanted: Vec<u64> = (1..=counts.len() as u64).collect();
+    assert_eq!(counts, wanted);
+}
+
+#[test]
+fn left_stopped_until_it_is_continued() {
+    let Some(victim) = start("counter", Link::Dynamic) else {
+        return;
+    };
+    Images::new(&victim, "images").dump(victim.pid, &["--leave-stopped"]);
+    assert!(
+        integration_tests::wait_until(|| victim.state() == Some('T')),
+        "state {:?}",
+        victim.state()
+    );
+    let before = victim.text();
+    sleep(A_WHILE);
+    assert_eq!(before, victim.text(), "it counts although it is stopped");
+    victim.signal("CONT");
+    victim.check();
+}
+
+#[test]
+fn in_the_foreground_a_restore_ends_with_the_status_of_the_program() {
+    let Some(mut victim) = start("counter", Link::Dynamic) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    let pidfile = victim.folder().join("pid");
+    let output = std::thread::scope(|scope| {
+        let restore =
+            scope.spawn(|| images.try_restore(&["--pidfile", pidfile.to_str().expect("UTF-8")]));
+        let came = integration_tests::wait_until(|| victim.lives() || restore.is_finished());
+        sleep(A_WHILE);
+        let pid = std::fs::read_to_string(&pidfile).unwrap_or_default();
+        victim.signal("USR1");
+        let output = restore.join().expect("no panic");
+        assert!(came, "nothing came: {}", integration_tests::said(&output));
+        assert_eq!(
+            pid.trim(),
+            victim.pid.to_string(),
+            "{}",
+            integration_tests::said(&output)
+        );
+        output
+    });
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        integration_tests::said(&output)
+    );
+    assert_eq!(victim.verdict().as_deref(), Some("PASS"));
+}
