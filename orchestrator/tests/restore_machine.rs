@@ -201,3 +201,75 @@ fn a_failure_leaves_nothing() {
     assert!(words.contains("openat"), "{words}");
     assert!(kill(pid, 0).is_err(), "nothing is left");
 }
+
+/// Returns the largest step between neighbouring lines, which are times in seconds, over a dump and a restore with a
+/// second between them.
+fn largest_step(peer: &Path, options: &Options) -> f64 {
+    let script = "\
+import time
+while True:
+    print(time.monotonic(), flush=True)
+    time.sleep(0.01)
+";
+    let dir = tempfile::tempdir().expect("tempdir");
+    let output = dir.path().join("output");
+    let pid = start("python3", &["-c", script], &output);
+    wait_for("it tells the time", || size(&output) > 100);
+    dump(peer, pid, dir.path());
+    std::thread::sleep(Duration::from_secs(1));
+    let told = size(&output);
+    let restored = restore::restore_images(&dir.path().join("images"), options);
+    assert_eq!(restored.expect("restored").pid, pid);
+    wait_for("it tells the time again", || size(&output) > told + 100);
+    end(pid);
+    let text = std::fs::read_to_string(&output).expect("output");
+    let times: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let steps = times.windows(2).map(|two| two[1] - two[0]);
+    steps.fold(0.0, f64::max)
+}
+
+#[test]
+fn the_clock_goes_on_unless_it_is_the_hosts() {
+    let Some(peer) = peer() else {
+        return;
+    };
+    let own = largest_step(&peer, &Options::default());
+    assert!((0.0..1.0).contains(&own), "{own}");
+    let hosts = Options {
+        host_clocks: true,
+        ..Options::default()
+    };
+    let host = largest_step(&peer, &hosts);
+    assert!(host >= 1.0, "{host}");
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_is_restored_is_told_of() {
+    let Some(peer) = peer() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let script = "\
+import time
+block = bytes(range(256)) * (1 << 20)
+print('ready', flush=True)
+time.sleep(1000)
+";
+    let output = dir.path().join("output");
+    let pid = start("python3", &["-c", script], &output);
+    wait_for("it is ready", || size(&output) > 0);
+    dump(&peer, pid, dir.path());
+    let killer = std::thread::spawn(move || {
+        let start = Instant::now();
+        while kill(pid, libc::SIGKILL).is_err() {
+            assert!(start.elapsed() < PATIENCE, "it begins");
+        }
+    });
+    let images = dir.path().join("images");
+    match restore::restore_images(&images, &Options::default()) {
+        Err(Error::Ended { pid: of, cause, .. }) => assert_eq!((of, &*cause), (pid.0, "signal 9")),
+        other => panic!("{other:?}"),
+    }
+    killer.join().expect("killed");
+    assert!(kill(pid, 0).is_err(), "nothing is left");
+}

@@ -34,6 +34,14 @@ pub(super) enum After {
 /// Other stops that may come before a system call's; each has a cause of which there are few.
 const STRAY_STOPS: usize = 64;
 
+/// What holds for all threads until they are let go.
+const OPTIONS: Options = Options::EXITKILL.union(Options::TRACESYSGOOD);
+
+/// Has the kernel kill the new root, should we end before it is let go.
+pub(super) fn tie(root: Pid) -> Result<()> {
+    ptrace::seize(root.leader(), OPTIONS).doing("trace the root of the tree")
+}
+
 /// Makes parked threads the final ones and lets them go. After an error the caller kills them.
 pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) -> Result<()> {
     let doing = "take over the restored threads";
@@ -56,9 +64,11 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     Ok(())
 }
 
-/// Attaches to a thread and waits until it stands still.
+/// Attaches to a thread, unless it is tied already, and waits until it stands still.
 fn take(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
-    ptrace::seize(tid, Options::EXITKILL | Options::TRACESYSGOOD).doing(doing)?;
+    if tid != root.leader() {
+        ptrace::seize(tid, OPTIONS).doing(doing)?;
+    }
     ptrace::interrupt(tid).doing(doing)?;
     for _ in 0..STRAY_STOPS {
         match wait_tid(tid).doing(doing)? {

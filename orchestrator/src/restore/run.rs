@@ -1,7 +1,7 @@
 //! Running a plan: launch, wait until every thread is parked, commit; or find out what failed, and leave nothing.
 //!
-//! Waiting is on a futex in the arena, with a timeout: a task that is killed tells nobody, so its descriptor is looked at
-//! too. What it was doing is in its context, which the kill does not change.
+//! Waiting is on a futex in the arena, with a timeout: a task that is killed tells nobody, so it is looked at too. What it
+//! was doing is in its context, which the kill does not change. The root is traced from its start, so that it dies with us.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::SeqCst;
@@ -21,7 +21,7 @@ use crate::plan::print::Words;
 use crate::sys::futex::futex_wait;
 use crate::sys::poll::poll_readable;
 use crate::sys::wait::{WaitStatus, try_wait_tid, wait_tid};
-use crate::sys::{Pid, Tid, fd};
+use crate::sys::{Pid, Tid, fd, ptrace};
 
 /// How long a killed task may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -42,10 +42,10 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
     let started = Instant::now();
     let root = Root {
         launched: launch(plan, &images.pages, how.sibling)?,
-        sibling: how.sibling,
         kept: false,
     };
     let forking_us = micros(started);
+    commit::tie(root.launched.pid)?;
     root.wait_until_parked(plan)?;
     root.check_clocks(plan)?;
     let after = if how.leave_stopped {
@@ -70,7 +70,6 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
 #[derive(Debug)]
 struct Root {
     launched: Launched,
-    sibling: bool,
     kept: bool,
 }
 
@@ -85,8 +84,8 @@ impl Root {
             if head.parked.load(SeqCst) as usize == plan.programs.len() {
                 return Ok(());
             }
-            if self.has_ended()? {
-                return Err(self.end(plan));
+            if let Some(status) = self.ended()? {
+                return Err(self.end(plan, status));
             }
             match futex_wait(&head.events, events, Some(LOOK_EVERY)) {
                 Err(error) if !is_news(error.errno) => {
@@ -97,12 +96,22 @@ impl Root {
         }
     }
 
-    fn has_ended(&self) -> Result<bool> {
-        let ready = poll_readable(&[self.launched.pidfd.as_fd()], Some(Duration::ZERO));
-        match ready {
-            Ok(ready) => Ok(ready.iter().any(|ready| ready.any())),
-            Err(error) if error.errno == Errno::EINTR => Ok(false),
-            Err(error) => Err(error).doing("look at the tree"),
+    /// Returns how the root has ended, if it has. It is traced, so what would end it stops it first.
+    fn ended(&self) -> Result<Option<WaitStatus>> {
+        let doing = "look at the tree";
+        let tid = self.launched.pid.leader();
+        loop {
+            match try_wait_tid(tid).doing(doing)? {
+                None => return Ok(None),
+                Some(status) if status.is_end() => return Ok(Some(status)),
+                Some(WaitStatus::Stopped { signal, event: 0 }) => {
+                    // All that can be blocked are: a fault of the blob is let happen, a stop is nobody's wish yet.
+                    let signal = if signal == libc::SIGSTOP { 0 } else { signal };
+                    ptrace::cont(tid, signal).doing(doing)?;
+                }
+                Some(WaitStatus::Stopped { .. }) => ptrace::cont(tid, 0).doing(doing)?,
+                Some(_) => {}
+            }
         }
     }
 
@@ -134,27 +143,22 @@ impl Root {
         }
     }
 
-    /// Returns how the root ended of itself, and what it was doing.
-    fn end(&self, plan: &Plan) -> Error {
+    /// Returns the words for a root that ended of itself.
+    fn end(&self, plan: &Plan, status: WaitStatus) -> Error {
         // A report may have come between the two looks.
         if self.launched.arena.head().abort.load(SeqCst) != 0 {
             return self.failure(plan);
         }
-        let pid = self.launched.pid;
-        let status = match self.sibling {
-            true => Ok(None),
-            false => try_wait_tid(pid.leader()),
-        };
         let cause = match status {
-            Ok(Some(WaitStatus::Signaled(signal))) => format!("signal {signal}"),
-            Ok(Some(WaitStatus::Exited(arch::native::launch::NO_ARENA))) => {
+            WaitStatus::Signaled(signal) => format!("signal {signal}"),
+            WaitStatus::Exited(arch::native::launch::NO_ARENA) => {
                 "having no room for the arena".into()
             }
-            Ok(Some(WaitStatus::Exited(status))) => format!("leaving with status {status}"),
+            WaitStatus::Exited(status) => format!("leaving with status {status}"),
             _ => "something unknown".into(),
         };
         Error::Ended {
-            pid: pid.0,
+            pid: self.launched.pid.0,
             cause,
             at: self.position(plan),
         }
@@ -199,14 +203,14 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         if !self.kept {
-            end_process(&self.launched, self.sibling);
+            end_process(&self.launched);
         }
     }
 }
 
 /// Kills the root with all its threads and waits until it is gone. Threads that we trace are to be reaped one by one
 /// before their leader is.
-fn end_process(root: &Launched, sibling: bool) {
+fn end_process(root: &Launched) {
     // An error means that it is gone already.
     let _ = fd::pidfd_send_signal(&root.pidfd, libc::SIGKILL);
     let threads = crate::procfs::tasks::read(root.pid).unwrap_or_default();
@@ -215,12 +219,7 @@ fn end_process(root: &Launched, sibling: bool) {
         reap_thread(tid);
     }
     let _ = poll_readable(&[root.pidfd.as_fd()], Some(END_WITHIN));
-    if !sibling {
-        reap_thread(leader);
-    } else {
-        // Our parent's, unless we trace it.
-        while matches!(try_wait_tid(leader), Ok(Some(status)) if !status.is_end()) {}
-    }
+    reap_thread(leader);
 }
 
 fn reap_thread(tid: Tid) {
