@@ -6,6 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+/// Starts a command without the descriptors that the test inherited: a pipe of whoever runs the tests would be refused.
+const ALONE: &str = r#"
+for path in /proc/$$/fd/*; do
+    fd=${path##*/}
+    [ "$fd" -le 2 ] || eval "exec $fd>&-"
+done
+exec setsid "$@"
+"#;
+
 /// How a victim is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -70,8 +79,9 @@ impl Program {
     pub fn start_with(self, args: &[&str], stdin: Stdio) -> Victim {
         let output = self.folder.path().join("output");
         let log = File::create(&output).expect("the output can be made");
-        // `setsid` becomes the victim: it forks only where it leads a group already.
-        let child = Command::new("setsid")
+        // The shell becomes `setsid`, and that the victim: it forks only where it leads a group already.
+        let child = Command::new("bash")
+            .args(["-c", ALONE, "bash"])
             .args(&self.command)
             .arg(&output)
             .args(args)
@@ -79,7 +89,7 @@ impl Program {
             .stdout(log.try_clone().expect("a duplicate"))
             .stderr(log)
             .spawn()
-            .expect("setsid can be started");
+            .expect("bash can be started");
         let victim = Victim {
             pid: child.id(),
             child: Some(child),
@@ -140,14 +150,20 @@ impl Victim {
             && self.is_ours()
     }
 
-    /// Collects the process that a dump killed, so that its id is free.
+    /// Waits until its id is free, as a dump that kills promises: we collect our child, somebody else a restored one.
     pub fn reap(&mut self) {
-        let mut child = self.child.take().expect("it is our child");
-        if !wait_until(|| !matches!(child.try_wait(), Ok(None))) {
-            let state = self.state();
-            self.child = Some(child);
-            panic!("the dump did not kill it: state {state:?}");
-        }
+        let gone = wait_until(|| match &mut self.child {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => !Path::new(&format!("/proc/{}", self.pid)).exists(),
+        });
+        assert!(gone, "it is not gone: state {:?}", self.state());
+        self.child = None;
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.reap();
     }
 
     /// Asks it to check itself; panics unless it writes PASS and ends.
@@ -169,6 +185,14 @@ impl Victim {
             self.tail(),
             self.state()
         );
+    }
+
+    /// Asserts that it lives; says how it ended otherwise.
+    pub fn assert_lives(&mut self) {
+        if !self.lives() {
+            let status = self.child.as_mut().map(Child::wait);
+            panic!("it died: {status:?}; it wrote [{}]", self.tail());
+        }
     }
 
     /// Asserts that nothing holds it: no tracer, not stopped.
