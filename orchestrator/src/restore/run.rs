@@ -25,6 +25,8 @@ use crate::sys::{Pid, Tid, fd, ptrace};
 
 /// How long a killed task may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a process that cannot be traced may take to show that this is because it has ended.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a killed process may take to be gone; one that is in the middle of a large read takes a while.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,7 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
         kept: false,
     };
     let forking_us = micros(started);
-    commit::tie(root.launched.pid)?;
+    root.tie()?;
     root.wait_until_parked(plan)?;
     root.check_clocks(plan)?;
     let after = if how.leave_stopped {
@@ -96,21 +98,36 @@ impl Root {
         }
     }
 
+    /// Has the root die with us. One that has ended already, as its first operations failed, cannot be traced; what it has
+    /// reported is told by [`Root::wait_until_parked`].
+    fn tie(&self) -> Result<()> {
+        let tied = commit::tie(self.launched.pid);
+        let is_over = tied.is_err()
+            && poll_readable(&[self.launched.pidfd.as_fd()], Some(REFUSED_WITHIN))
+                .is_ok_and(|ready| ready.iter().any(|ready| ready.any()));
+        if is_over { Ok(()) } else { tied }
+    }
+
     /// Returns how the root has ended, if it has. It is traced, so what would end it stops it first.
     fn ended(&self) -> Result<Option<WaitStatus>> {
         let doing = "look at the tree";
         let tid = self.launched.pid.leader();
         loop {
-            match try_wait_tid(tid).doing(doing)? {
+            let news = match try_wait_tid(tid) {
+                // Never traced, and our parent's child: how it ended is told to that.
+                Err(error) if error.errno == Errno::ECHILD => Some(WaitStatus::Continued),
+                news => news.doing(doing)?,
+            };
+            match news {
                 None => return Ok(None),
+                Some(WaitStatus::Continued) => return Ok(Some(WaitStatus::Continued)),
                 Some(status) if status.is_end() => return Ok(Some(status)),
                 Some(WaitStatus::Stopped { signal, event: 0 }) => {
                     // All that can be blocked are: a fault of the blob is let happen, a stop is nobody's wish yet.
                     let signal = if signal == libc::SIGSTOP { 0 } else { signal };
                     ptrace::cont(tid, signal).doing(doing)?;
                 }
-                Some(WaitStatus::Stopped { .. }) => ptrace::cont(tid, 0).doing(doing)?,
-                Some(_) => {}
+                Some(_) => ptrace::cont(tid, 0).doing(doing)?,
             }
         }
     }
