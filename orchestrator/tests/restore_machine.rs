@@ -66,8 +66,24 @@ fn end(pid: Pid) {
     wait_tid(pid.leader()).expect("reap");
 }
 
-fn maps(pid: Pid) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps")
+/// Returns the areas of a process. Private anonymous neighbours alike count as one: the kernel keeps those apart that
+/// were written while they were not yet neighbours (`anon_vma`), and new ones it merges.
+fn maps(pid: Pid) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
+    let mut areas: Vec<(String, String, String)> = Vec::new();
+    for line in text.lines() {
+        let (range, rest) = line.split_once(' ').expect("a range");
+        let (start, end) = range.split_once('-').expect("two addresses");
+        let is_anonymous = rest.trim_end().ends_with("p 00000000 00:00 0");
+        match areas.last_mut() {
+            Some((_, before, what)) if is_anonymous && before == start && what == rest => {
+                *before = end.into();
+            }
+            _ => areas.push((start.into(), end.into(), rest.into())),
+        }
+    }
+    let line = |(start, end, rest)| format!("{start}-{end} {rest}");
+    areas.into_iter().map(line).collect()
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
