@@ -19,11 +19,9 @@ pub unsafe fn cure(slot: &Slot, control: &Control) -> ! {
     let count = control.cleanup_count.swap(0, Ordering::AcqRel);
     for index in 0..count {
         // SAFETY: the control block says how many there are.
-        let op = unsafe {
-            (control.cleanup_ops as *const Op)
-                .add(index as usize)
-                .read()
-        };
+        let place = unsafe { (control.cleanup_ops as *const Op).add(index as usize) };
+        // SAFETY: in bounds, as above, and written before the count was.
+        let op = unsafe { place.read() };
         // SAFETY: cleanup operations have immediate arguments, and close what batches opened.
         unsafe { machine::call(&op, &op.args) };
     }

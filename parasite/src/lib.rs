@@ -99,7 +99,9 @@ unsafe fn run_batch(slot: &Slot) {
     let mut index = 0;
     while index < slot.count {
         // SAFETY: `index` is below the number of operations there.
-        let op = unsafe { (slot.ops as *const Op).add(index as usize).read() };
+        let place = unsafe { (slot.ops as *const Op).add(index as usize) };
+        // SAFETY: in bounds, as above, and written before the request was made.
+        let op = unsafe { place.read() };
         // SAFETY: results cover all indices of the batch; the batch names only earlier ones.
         let args = unsafe { machine::arguments(&op, results) };
         // SAFETY: the batch's author answers for its operations.

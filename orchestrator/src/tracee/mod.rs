@@ -166,10 +166,7 @@ fn refuse_traced(pid: Pid) -> Result<(), Error> {
     })?;
     match status.tracer_pid {
         0 => Ok(()),
-        tracer => Err(Error::Traced {
-            pid: pid.0,
-            tracer: tracer,
-        }),
+        tracer => Err(Error::Traced { pid: pid.0, tracer }),
     }
 }
 
