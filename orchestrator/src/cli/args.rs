@@ -67,8 +67,55 @@ pub struct CommonArgs {
     pub shell_job: bool,
 }
 
+/// Options that allow what a task may hold and what is not kept yet: they are taken, as scripts pass them for all tasks, and
+/// change nothing; a task that holds such an object is refused by the object's name.
+#[derive(Debug, Args)]
+pub struct Permissions {
+    #[arg(long, hide = true)]
+    tcp_established: bool,
+    #[arg(short = 'x', long, hide = true, num_args = 0..=1, require_equals = true, value_name = "INODE")]
+    ext_unix_sk: Vec<String>,
+    #[arg(long, hide = true)]
+    link_remap: bool,
+    #[arg(short = 'l', long, hide = true)]
+    file_locks: bool,
+    #[arg(long, hide = true)]
+    skip_in_flight: bool,
+    #[arg(long, hide = true)]
+    evasive_devices: bool,
+    #[arg(long, hide = true)]
+    force_irmap: bool,
+    #[arg(long, hide = true, value_name = "MODE")]
+    pre_dump_mode: Option<String>,
+}
+
+/// Options of `restore` that are taken, without effect, with the other commands too: scripts pass one list to all.
+#[derive(Debug, Args)]
+pub struct OfRestore {
+    #[arg(short = 'd', long = "restore-detached", hide = true)]
+    detached: bool,
+    #[arg(short = 'S', long = "restore-sibling", hide = true)]
+    sibling: bool,
+    #[arg(long, hide = true, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+}
+
+/// Options of `dump` that are taken, without effect, with the other commands too.
+#[derive(Debug, Args)]
+pub struct OfDump {
+    #[arg(short = 't', long, hide = true, value_name = "PID", value_parser = parse_pid)]
+    tree: Option<i32>,
+    #[arg(short = 'R', long = "leave-running", hide = true)]
+    running: bool,
+    #[arg(long, hide = true, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    #[arg(long, hide = true, value_name = "SIZE")]
+    ghost_limit: Option<String>,
+}
+
 /// Options of `dump`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct DumpArgs {
     /// Process to dump.
     #[arg(value_name = "PID", conflicts_with = "tree", required_unless_present = "tree", value_parser = parse_pid)]
@@ -91,10 +138,17 @@ pub struct DumpArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub of_restore: OfRestore,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub permissions: Permissions,
 }
 
 /// Options of `restore`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct RestoreArgs {
     /// End once it runs, and leave it to init; else wait and end with its status.
     #[arg(short = 'd', long)]
@@ -123,10 +177,17 @@ pub struct RestoreArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub of_dump: OfDump,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub permissions: Permissions,
 }
 
 /// Options of `check`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct CheckArgs {
     /// Check the required and the extra features.
     #[arg(long)]
@@ -140,6 +201,12 @@ pub struct CheckArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub of_dump: OfDump,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub of_restore: OfRestore,
 }
 
 fn parse_pid(text: &str) -> Result<i32, String> {

@@ -4,6 +4,7 @@ use super::args::CheckArgs;
 use crate::sys::pagemap_scan::{PageIs, Query, scan};
 use crate::sys::{Pid, RemoteAddr, Tid, fd, ptrace};
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 
 /// A feature: its name (the peer's, where it has one), what it is for, whether a dump or restore needs it, and its probe.
@@ -14,7 +15,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 10] = [
+const FEATURES: [Feature; 13] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -68,6 +69,24 @@ const FEATURES: [Feature; 10] = [
         what: "PAGEMAP_SCAN (6.7); pagemap is read where it is missing",
         required: false,
         probe: pagemap_scan,
+    },
+    Feature {
+        name: "timerfd",
+        what: "the state of timer descriptors (3.17)",
+        required: false,
+        probe: timerfd,
+    },
+    Feature {
+        name: "mnt_id",
+        what: "the mount of a descriptor in fdinfo (3.15)",
+        required: false,
+        probe: mnt_id,
+    },
+    Feature {
+        name: "kcmp_epoll",
+        what: "what an epoll descriptor watches (4.13)",
+        required: false,
+        probe: kcmp,
     },
     Feature {
         name: "sched_debug",
@@ -153,11 +172,22 @@ fn set_tid() -> bool {
 
 fn pidfd_getfd() -> bool {
     File::open("/dev/null").is_ok_and(|file| {
-        use std::os::fd::AsRawFd;
         fd::pidfd_open(Pid::this())
             .and_then(|pidfd| fd::pidfd_getfd(&pidfd, crate::sys::RemoteFd(file.as_raw_fd())))
             .is_ok()
     })
+}
+
+fn timerfd() -> bool {
+    fd::timerfd().is_ok_and(|timer| own_fdinfo(timer.as_raw_fd()).contains("it_interval:"))
+}
+
+fn mnt_id() -> bool {
+    File::open("/dev/null").is_ok_and(|file| own_fdinfo(file.as_raw_fd()).contains("mnt_id:"))
+}
+
+fn own_fdinfo(fd: i32) -> String {
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default()
 }
 
 fn kcmp() -> bool {

@@ -38,6 +38,18 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, sig: i32) -> Result<()> {
     check("pidfd_send_signal", result).map(drop)
 }
 
+/// Returns a timer of the monotonic clock, not set, closed on exec.
+pub fn timerfd() -> Result<OwnedFd> {
+    // SAFETY: `timerfd_create` takes two numbers.
+    owned("timerfd_create", unsafe {
+        libc::syscall(
+            libc::SYS_timerfd_create,
+            libc::CLOCK_MONOTONIC,
+            libc::TFD_CLOEXEC,
+        )
+    })
+}
+
 /// What two threads may share (`linux/kcmp.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kcmp {
