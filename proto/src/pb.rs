@@ -1080,6 +1080,21 @@ pub struct ExtFile {
     #[prost(uint64, optional, tag = "1")]
     pub rdev: ::core::option::Option<u64>,
 }
+/// Of eventfd_file_entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtEventfd {
+    /// EFD_SEMAPHORE.
+    #[prost(bool, optional, tag = "1")]
+    pub semaphore: ::core::option::Option<bool>,
+}
+/// Of pipe_data_entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtPipeData {
+    /// Lengths in bytes of the packets that the data consists of, in order: a pipe in packet mode (O_DIRECT). None in one
+    /// that holds a stream.
+    #[prost(uint32, repeated, packed = "false", tag = "1")]
+    pub packets: ::prost::alloc::vec::Vec<u32>,
+}
 /// Of eventpoll_tfd_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtEpollTarget {
@@ -1521,6 +1536,8 @@ pub struct EventfdFileEntry {
     pub fown: FownEntry,
     #[prost(uint64, required, tag = "4")]
     pub counter: u64,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtEventfd>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EventpollFileEntry {
@@ -3118,7 +3135,7 @@ pub struct PidnsEntry {
     #[prost(bytes = "vec", optional, tag = "1")]
     pub ext_key: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PipeDataEntry {
     #[prost(uint32, required, tag = "1")]
     pub pipe_id: u32,
@@ -3126,6 +3143,8 @@ pub struct PipeDataEntry {
     pub bytes: u32,
     #[prost(uint32, optional, tag = "3")]
     pub size: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtPipeData>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PstreeEntry {

@@ -18,6 +18,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
     let waits = !args.restore_detached && !args.restore_sibling && !args.exec_cmd;
     let options = Options {
         sibling: args.restore_sibling,
+        detached: args.restore_detached && !args.exec_cmd,
         host_clocks: args.host_clocks,
         shell_job: args.common.shell_job,
         foreground: waits,

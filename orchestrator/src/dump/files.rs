@@ -47,6 +47,7 @@ pub struct FoundPipe {
     /// Who holds which end inside, and whether an end is alive outside.
     has: [bool; 2],
     named_by: i32,
+    has_packets: bool,
 }
 
 /// A description that was seen, to compare the next ones with.
@@ -314,14 +315,10 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, seen.fd, seen.own)?,
-            (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => {
-                if eventfd.semaphore == Some(true) {
-                    return Err(("a semaphore eventfd is not kept yet".into(), ""));
-                }
-                FileKind::EventFd(EventFd {
-                    counter: eventfd.count,
-                })
-            }
+            (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => FileKind::EventFd(EventFd {
+                counter: eventfd.count,
+                semaphore: eventfd.semaphore == Some(true),
+            }),
             (Class::TimerFd, fdinfo::Kind::TimerFd(timer)) => FileKind::TimerFd(TimerFd {
                 clock: timer.clock,
                 ticks: timer.ticks,
@@ -393,9 +390,6 @@ impl FileTable {
         fd: RemoteFd,
         own: OwnedFd,
     ) -> Result<FileKind, (String, &'static str)> {
-        if flags & libc::O_DIRECT as u32 != 0 {
-            return Err(("a pipe in packet mode is not kept yet".into(), ""));
-        }
         let mode = flags & libc::O_ACCMODE as u32;
         let has = [mode != libc::O_WRONLY as u32, mode != libc::O_RDONLY as u32];
         match self.pipes.iter_mut().find(|pipe| pipe.inode == inode) {
@@ -405,7 +399,11 @@ impl FileTable {
                 end: own,
                 has,
                 named_by: fd.0,
+                has_packets: false,
             }),
+        }
+        if let Some(pipe) = self.pipes.iter_mut().find(|pipe| pipe.inode == inode) {
+            pipe.has_packets |= flags & libc::O_DIRECT as u32 != 0;
         }
         Ok(FileKind::Pipe(PipeEnd {
             pipe_id: inode as u32,
@@ -524,7 +522,6 @@ type Epolls = Vec<(RemoteFd, FileId, Vec<fdinfo::EpollTarget>)>;
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 fn read_pipe(pipe: &FoundPipe) -> Result<PipeBuffer, super::Error> {
-    use std::io::Read;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
     let capacity = sys::pipe::pipe_size(&pipe.end).map_err(super::Error::Own)?;
@@ -535,7 +532,8 @@ fn read_pipe(pipe: &FoundPipe) -> Result<PipeBuffer, super::Error> {
         .open(path)
         .map_err(super::Error::Pipe)?;
     let held = kernel::readable_bytes(&reader).map_err(super::Error::Own)?;
-    let mut data = vec![0; held];
+    let mut data = Vec::new();
+    let mut packets = Vec::new();
     if held > 0 {
         let (from, to) = sys::pipe::pipe(libc::O_CLOEXEC).map_err(super::Error::Own)?;
         sys::pipe::set_pipe_size(&to, capacity).map_err(super::Error::Own)?;
@@ -546,15 +544,44 @@ fn read_pipe(pipe: &FoundPipe) -> Result<PipeBuffer, super::Error> {
                 "a pipe gave fewer bytes than it holds",
             )));
         }
-        std::fs::File::from(from)
-            .read_exact(&mut data)
-            .map_err(super::Error::Pipe)?;
+        (data, packets) = read_packets(from.into(), held, pipe.has_packets)?;
     }
     Ok(PipeBuffer {
         pipe_id: pipe.inode as u32,
         capacity: Some(capacity as u32),
         data,
+        packets,
     })
+}
+
+/// Reads all of a pipe, and the lengths of its packets. A read ends where a packet does, whatever the mode of the end that
+/// is read (`PIPE_BUF_FLAG_PACKET`, `pipe_read` in `fs/pipe.c`), and takes all there is of a stream: a stream is one read.
+fn read_packets(
+    mut from: std::fs::File,
+    held: usize,
+    has_packets: bool,
+) -> Result<(Vec<u8>, Vec<u32>), super::Error> {
+    use std::io::Read;
+    let mut data = vec![0; held];
+    let mut packets = Vec::new();
+    let mut at = 0;
+    while at < held {
+        let len = from.read(&mut data[at..]).map_err(super::Error::Pipe)?;
+        if len == 0 {
+            return Err(super::Error::Pipe(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        packets.push(len as u32);
+        at += len;
+    }
+    if packets.len() == 1 && !has_packets {
+        packets.clear();
+    }
+    if packets.iter().any(|&len| len as usize > libc::PIPE_BUF) {
+        return Err(super::Error::Pipe(std::io::Error::other(
+            "it holds packets and, before them, bytes of no packet",
+        )));
+    }
+    Ok((data, packets))
 }
 
 fn regular_of(path: &[u8], stat: &file::FileStat, pos: u64) -> RegularFile {

@@ -16,7 +16,7 @@ use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected, questions::Questions};
 use crate::memory::{self, Tally, drain, output::PageOutput, scan, select};
 use crate::procfs;
-use crate::snapshot::{Origin, PageRun, SharedMemory, Snapshot, Task};
+use crate::snapshot::{Origin, PageRun, PipeBuffer, SharedMemory, Snapshot, Task};
 use crate::sys::clock::{self, Clock};
 use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen};
@@ -105,6 +105,7 @@ struct Facts {
     files: FileTable,
     segments: Vec<areas::Segment>,
     timers: Vec<procfs::timers::TimerLine>,
+    pipes: Vec<PipeBuffer>,
 }
 
 /// Dumps a process into the folder `dir`.
@@ -164,12 +165,12 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
         // The image set is written beside the running target: all that it needs is here.
         frozen.release();
         stats.frozen_us = micros(frozen_at);
-        let snapshot = assemble(facts, origin, drained).map_err(put_back)?;
+        let snapshot = assemble(facts, origin, drained);
         writer
             .finish(&snapshot, &stats)
             .map_err(|error| put_back(error.into()))?;
     } else {
-        let snapshot = assemble(facts, origin, drained).map_err(put_back)?;
+        let snapshot = assemble(facts, origin, drained);
         stats.frozen_us = micros(frozen_at);
         writer
             .finish(&snapshot, &stats)
@@ -216,6 +217,8 @@ fn collect(frozen: &Frozen, settings: &Settings) -> Result<Facts, Error> {
     }
     Refusals(refusals).into_result()?;
     Ok(Facts {
+        // Now, as the target stands still: what it leaves in a pipe is what the image has.
+        pipes: files.read_pipes()?,
         task,
         files,
         segments: collected.segments,
@@ -327,20 +330,23 @@ fn drain_shared(
 }
 
 /// Puts the parts together.
-fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Result<Snapshot, Error> {
+fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
     let Facts {
-        mut task, files, ..
+        mut task,
+        files,
+        pipes,
+        ..
     } = facts;
     if let Some(mm) = &mut task.mm {
         mm.pages = drained.private;
     }
-    Ok(Snapshot {
+    Snapshot {
         origin,
         tasks: vec![task],
-        pipes: files.read_pipes()?,
+        pipes,
         files: files.files,
         memfds: files.memfds,
         terminals: files.terminals,
         shared: drained.shared,
-    })
+    }
 }

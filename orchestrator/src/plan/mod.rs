@@ -113,6 +113,8 @@ pub struct ThreadFinal {
     pub blocked: u64,
     /// Syscall user dispatch. Set from outside: it would catch the operations of the blob.
     pub syscall_dispatch: Option<SyscallDispatch>,
+    /// `PR_SET_PDEATHSIG`, set at the very last: the parent that the task has then is to be the one it keeps. 0 = none.
+    pub pdeath_signal: u32,
 }
 
 impl ThreadFinal {

@@ -67,6 +67,7 @@ fn plan_final(
         place,
         blocked: thread.blocked,
         syscall_dispatch: thread.syscall_dispatch,
+        pdeath_signal: thread.pdeath_signal,
     })
 }
 

@@ -501,6 +501,7 @@ fn a_pipe_gets_its_data_and_both_ends_in_any_order() {
         pipe_id: 3,
         capacity: Some(65536),
         data: b"hello".to_vec(),
+        packets: Vec::new(),
     });
     for (fd, file) in [(1, 11), (2, 10), (3, 12)] {
         let entry = FdEntry {
@@ -542,9 +543,14 @@ fn a_watch_of_a_number_used_again_gets_it_for_a_moment() {
         targets: vec![target(5, 21), target(0, 21), target(8, 21)],
     };
     snapshot.files.push(file(20, 2, FileKind::Epoll(epoll)));
-    snapshot
-        .files
-        .push(file(21, 2, FileKind::EventFd(EventFd { counter: 4 })));
+    snapshot.files.push(file(
+        21,
+        2,
+        FileKind::EventFd(EventFd {
+            counter: 4,
+            semaphore: false,
+        }),
+    ));
     for (fd, file) in [(5, 21), (6, 20)] {
         let entry = FdEntry {
             fd,

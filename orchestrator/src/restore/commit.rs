@@ -48,6 +48,9 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     for last in &plan.finals {
         take(root, Tid(last.tid), doing)?;
     }
+    for last in plan.finals.iter().filter(|last| last.pdeath_signal != 0) {
+        set_death_signal(plan, root, last)?;
+    }
     unmap_arena(plan, root)?;
     for last in &plan.finals {
         set(last, snapshot).doing("set the registers of a thread")?;
@@ -86,33 +89,50 @@ fn take(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
 
 /// Has the root unmap the arena, which it leaves in the exit of that call.
 fn unmap_arena(plan: &Plan, root: Pid) -> Result<()> {
-    let doing = "unmap the arena";
-    let tid = root.leader();
+    let args = [plan.arena.base, plan.layout.len];
+    let call = ("munmap", libc::SYS_munmap, args);
+    call_in_arena(plan, (root, root.leader()), "unmap the arena", call)
+}
+
+/// Has a thread ask for the signal at its parent's death.
+fn set_death_signal(plan: &Plan, root: Pid, last: &ThreadFinal) -> Result<()> {
+    let args = [libc::PR_SET_PDEATHSIG as u64, u64::from(last.pdeath_signal)];
+    let call = ("prctl(PR_SET_PDEATHSIG)", libc::SYS_prctl, args);
+    let doing = "set the parent-death signal";
+    call_in_arena(plan, (root, Tid(last.tid)), doing, call)
+}
+
+/// Has a thread that stands still make a system call, by the instruction in the arena; it is left in the exit of that call.
+fn call_in_arena(
+    plan: &Plan,
+    (root, tid): (Pid, Tid),
+    doing: &'static str,
+    (name, nr, args): (&str, i64, [u64; 2]),
+) -> Result<()> {
     let call = Regs {
         rip: plan.arena.base + syscall_offset(),
-        rax: libc::SYS_munmap as u64,
-        rdi: plan.arena.base,
-        rsi: plan.layout.len,
+        rax: nr as u64,
+        rdi: args[0],
+        rsi: args[1],
         // No call is to be made again for having been interrupted.
         orig_rax: u64::MAX,
         ..ptrace::getregs(tid).doing(doing)?
     };
     ptrace::setregs(tid, &call).doing(doing)?;
-    to_syscall_stop(root, doing)?;
-    to_syscall_stop(root, doing)?;
+    to_syscall_stop(root, tid, doing)?;
+    to_syscall_stop(root, tid, doing)?;
     match ptrace::getregs(tid).doing(doing)?.rax {
         0 => Ok(()),
         result => Err(Error::Operation {
-            object: "arena".into(),
-            operation: "munmap".into(),
+            object: format!("thread {tid}"),
+            operation: name.into(),
             result: result as i64,
         }),
     }
 }
 
-/// Lets the root run to its next entry to or exit from a system call.
-fn to_syscall_stop(root: Pid, doing: &'static str) -> Result<()> {
-    let tid = root.leader();
+/// Lets a thread run to its next entry to or exit from a system call.
+fn to_syscall_stop(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
     for _ in 0..STRAY_STOPS {
         ptrace::syscall_step(tid, 0).doing(doing)?;
         let status = wait_tid(tid).doing(doing)?;

@@ -19,7 +19,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use arch::abi::program::{ARGS, ArgKind, Check, Op};
+use arch::abi::program::{ARGS, ArgKind, Check, Op, special};
 use arch::abi::restore::{Ctx, Head};
 use arch::native::launch;
 use nix::errno::Errno;
@@ -47,6 +47,17 @@ const RLIMIT_NOFILE: u32 = 7;
 /// `MFD_EXEC` (Linux 6.3): said where the system would make files of memory that cannot be executed.
 const MFD_EXEC: u32 = 0x10;
 
+/// Who becomes the parent of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parent {
+    /// We.
+    Us,
+    /// Our own parent.
+    Ours,
+    /// The reaper of orphans, at once: a child of ours makes the root, and has ended before anything goes on.
+    Reaper,
+}
+
 /// A launched root.
 #[derive(Debug)]
 pub(super) struct Launched {
@@ -59,18 +70,15 @@ pub(super) struct Launched {
 }
 
 /// Starts the root of the plan's tree.
-pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, sibling: bool) -> Result<Launched> {
+pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -> Result<Launched> {
     let limit = RaisedLimit::raise()?;
     let highest = plan.launch.services.iter().map(|service| service.fd).max();
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
     let arena = Arena::of(plan, lowest)?;
     let pad = Pad::new(plan, &arena, pages, (lowest, limit.before))?;
-    let cloned = pad.start(plan, sibling)?;
-    let Some(pidfd) = cloned.pidfd else {
-        unreachable!("CLONE_PIDFD was asked for");
-    };
+    let pidfd = pad.start(Pid(plan.launch.pid), parent)?;
     Ok(Launched {
-        pid: cloned.pid,
+        pid: Pid(plan.launch.pid),
         pidfd,
         arena,
     })
@@ -120,7 +128,12 @@ const CTX_AT: usize = HEAD_AT + size_of::<Head>();
 const OPS_AT: usize = CTX_AT + size_of::<Ctx>();
 const RESULTS_AT: usize = OPS_AT + PROGRAM_LEN;
 const DATA_AT: usize = RESULTS_AT + PROGRAM_LEN;
-const PAD_LEN: usize = DATA_AT + PROGRAM_LEN;
+/// Stack, context, operations and results of the child between, for [`Parent::Reaper`].
+const BETWEEN_STACK_TOP: usize = DATA_AT + PROGRAM_LEN + STACK_LEN;
+const BETWEEN_CTX_AT: usize = BETWEEN_STACK_TOP;
+const BETWEEN_OPS_AT: usize = BETWEEN_CTX_AT + size_of::<Ctx>();
+const BETWEEN_RESULTS_AT: usize = BETWEEN_OPS_AT + 2 * size_of::<Op>();
+const PAD_LEN: usize = (BETWEEN_RESULTS_AT + 2 * size_of::<i64>()).next_multiple_of(4096);
 
 impl Pad {
     fn new(
@@ -243,7 +256,7 @@ impl Pad {
     }
 
     /// Makes the child and returns when it is in an address space of its own.
-    fn start(mut self, plan: &Plan, sibling: bool) -> Result<Cloned> {
+    fn start(mut self, pid: Pid, parent: Parent) -> Result<OwnedFd> {
         let base = self.memory.addr();
         let ctx = Ctx {
             ops: base + OPS_AT as u64,
@@ -260,32 +273,90 @@ impl Pad {
             "programs of a launch are short"
         );
         self.memory.write_at(DATA_AT, &self.data);
-        let start = Start::Call {
-            entry: restorer_blob::run as *const () as u64,
-            arg: base + CTX_AT as u64,
-        };
-        let shared = CloneFlags::VM | CloneFlags::VFORK;
-        let mut flags = shared | CloneFlags::CLEAR_SIGHAND | CloneFlags::PIDFD;
-        flags.set(CloneFlags::PARENT, sibling);
-        let pid = plan.launch.pid;
-        let request = Request {
-            flags,
+        match parent {
+            Parent::Reaper => self.start_between(pid),
+            Parent::Us => self.start_child(pid, libc::SIGCHLD, CloneFlags::empty()),
             // A sibling's signal is the one that we send ourselves.
-            exit_signal: if sibling { 0 } else { libc::SIGCHLD },
-            set_tid: &[pid],
+            Parent::Ours => self.start_child(pid, 0, CloneFlags::PARENT),
+        }
+    }
+
+    /// Makes the root as a child of ours or a sibling.
+    fn start_child(mut self, pid: Pid, exit_signal: i32, more: CloneFlags) -> Result<OwnedFd> {
+        let request = Request {
+            flags: CHILD | CloneFlags::PIDFD | more,
+            exit_signal,
+            set_tid: &[pid.0],
             cgroup: None,
         };
+        let start = entry(self.memory.addr() + CTX_AT as u64);
         let quiet = SignalsBlocked::new().doing("block signals")?;
         let cloned = clone::clone3(&mut self.memory, STACK_LEN, start, &request);
         drop(quiet);
-        let cloned = cloned.map_err(|error| refused(pid, error))?;
-        match self.failure() {
-            Some(error) => {
-                reap(&cloned, sibling);
-                Err(error)
-            }
-            None => Ok(cloned),
+        let cloned = cloned.map_err(|error| refused(pid.0, error))?;
+        if let Some(error) = self.failure() {
+            reap(&cloned, more.contains(CloneFlags::PARENT));
+            return Err(error);
         }
+        Ok(cloned.pidfd.expect("CLONE_PIDFD was asked for"))
+    }
+
+    /// Makes a child that makes the root and ends. The root is an orphan then: once the child is reaped, the kernel has
+    /// given the root its new parent (`forget_original_parent`, `kernel/exit.c`).
+    fn start_between(mut self, pid: Pid) -> Result<OwnedFd> {
+        self.put_between(pid);
+        let request = Request {
+            flags: CHILD,
+            exit_signal: libc::SIGCHLD,
+            ..Request::default()
+        };
+        let start = entry(self.memory.addr() + BETWEEN_CTX_AT as u64);
+        let quiet = SignalsBlocked::new().doing("block signals")?;
+        let cloned = clone::clone3(&mut self.memory, BETWEEN_STACK_TOP, start, &request);
+        drop(quiet);
+        let cloned = cloned.doing("make the parent of the tree")?;
+        reap(&cloned, false);
+        let made: i64 = self.memory.read_at(BETWEEN_RESULTS_AT);
+        if made < 0 {
+            let errno = Errno::from_raw(made.unsigned_abs() as i32);
+            return Err(refused(pid.0, sys::Error::new("clone3", errno)));
+        }
+        match self.failure() {
+            Some(error) => Err(error),
+            None => fd::pidfd_open(pid).doing("find the root of the tree"),
+        }
+    }
+
+    /// Writes the program of the child between: the root, on the launch pad's stack, then the end.
+    fn put_between(&mut self, pid: Pid) {
+        let base = self.memory.addr();
+        let Start::Call { entry, arg } = entry(base + CTX_AT as u64) else {
+            unreachable!("the root begins as a call");
+        };
+        let words = arch::native::start::start_words(entry, arg);
+        let stack = STACK_LEN - size_of_val(&words).next_multiple_of(16);
+        self.memory.put_all(stack, &words);
+        let number = self.put(&pid.0.to_le_bytes());
+        // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
+        let signal = libc::SIGCHLD as u64;
+        let size = stack as u64;
+        let args = self.put_words(&[CHILD.bits(), 0, 0, 0, signal, base, size, 0, number, 1, 0]);
+        self.memory.write_at(DATA_AT, &self.data);
+        let make = Op::call(libc::SYS_clone3 as u32, padded(&[args, 88]));
+        let ops = [
+            make.check(Check::Ignore, 0),
+            Op::special(special::EXIT, [0; ARGS]),
+        ];
+        self.memory.put_all(BETWEEN_OPS_AT, &ops);
+        let ctx = Ctx {
+            ops: base + BETWEEN_OPS_AT as u64,
+            results: base + BETWEEN_RESULTS_AT as u64,
+            head: base + HEAD_AT as u64,
+            count: ops.len() as u32,
+            id: 1,
+            ..Ctx::default()
+        };
+        self.memory.put(BETWEEN_CTX_AT, ctx);
     }
 
     /// Returns which operation of the child failed.
@@ -305,6 +376,19 @@ impl Pad {
                 .unwrap_or_default(),
             result: head.fail_result.load(SeqCst),
         })
+    }
+}
+
+/// What a child shares with us until it executes a program, and what not even until then.
+const CHILD: CloneFlags = CloneFlags::VM
+    .union(CloneFlags::VFORK)
+    .union(CloneFlags::CLEAR_SIGHAND);
+
+/// Returns how a child begins that runs the program of the context at this address.
+fn entry(ctx: u64) -> Start {
+    Start::Call {
+        entry: restorer_blob::run as *const () as u64,
+        arg: ctx,
     }
 }
 

@@ -29,6 +29,8 @@ use crate::sys::Pid;
 pub struct Options {
     /// The restored process becomes a child of our parent, not of us.
     pub sibling: bool,
+    /// We end while the tree lives on.
+    pub detached: bool,
     /// The monotonic clocks are the host's.
     pub host_clocks: bool,
     /// The tree joins the session, group and terminal of the caller.
@@ -57,6 +59,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let plan = plan_of(&images, options)?;
     let how = How {
         sibling: options.sibling,
+        detached: options.detached,
         leave_stopped: options.leave_stopped,
     };
     let mut restored = run(&plan, &images, how)?;

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
-use super::launch::{Launched, holder, launch};
+use super::launch::{Launched, Parent, holder, launch};
 use super::{Restored, micros};
 use crate::image::{ImageSet, RestoreStats};
 use crate::plan::Plan;
@@ -35,6 +35,8 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 pub struct How {
     /// The root becomes a child of our parent.
     pub sibling: bool,
+    /// We end while the tree lives on.
+    pub detached: bool,
     /// Every process is left stopped.
     pub leave_stopped: bool,
 }
@@ -43,7 +45,7 @@ pub struct How {
 pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
     let started = Instant::now();
     let root = Root {
-        launched: launch(plan, &images.pages, how.sibling)?,
+        launched: launch(plan, &images.pages, parent(plan, how))?,
         kept: false,
     };
     let forking_us = micros(started);
@@ -66,6 +68,16 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
         },
         not_kept: plan.not_kept.clone(),
     })
+}
+
+/// Who becomes the parent of the root. Where we will have gone, its parent-death signal must not be for us.
+fn parent(plan: &Plan, how: How) -> Parent {
+    let asks = plan.finals.iter().any(|last| last.pdeath_signal != 0);
+    match how {
+        How { sibling: true, .. } => Parent::Ours,
+        How { detached: true, .. } if asks => Parent::Reaper,
+        _ => Parent::Us,
+    }
 }
 
 /// The root of a tree that is not yet alive: forgotten, it and all its threads are killed.

@@ -112,6 +112,8 @@ pub struct PipeBuffer {
     pub capacity: Option<u32>,
     /// Bytes queued.
     pub data: Vec<u8>,
+    /// Lengths of the packets that they are, in order; empty = a stream.
+    pub packets: Vec<u32>,
 }
 
 /// eventfd.
@@ -119,6 +121,8 @@ pub struct PipeBuffer {
 pub struct EventFd {
     /// Counter.
     pub counter: u64,
+    /// `EFD_SEMAPHORE`: a read takes 1.
+    pub semaphore: bool,
 }
 
 /// epoll.

@@ -187,6 +187,7 @@ const LIES: [Lie; 12] = [
     ("an eventfd cannot count", |s| {
         s.files[5].kind =
             orchestrator::snapshot::FileKind::EventFd(orchestrator::snapshot::EventFd {
+                semaphore: false,
                 counter: u64::MAX,
             });
     }),

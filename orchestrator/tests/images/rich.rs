@@ -96,7 +96,14 @@ fn files() -> Vec<OpenFile> {
         open(3, libc::O_RDWR, FileKind::Device(device)),
         open(4, libc::O_RDONLY, FileKind::Pipe(PipeEnd { pipe_id: 77 })),
         open(5, libc::O_WRONLY, FileKind::Pipe(PipeEnd { pipe_id: 77 })),
-        open(6, libc::O_RDWR, FileKind::EventFd(EventFd { counter: 7 })),
+        open(
+            6,
+            libc::O_RDWR,
+            FileKind::EventFd(EventFd {
+                counter: 7,
+                semaphore: true,
+            }),
+        ),
         open(
             7,
             libc::O_RDWR,
@@ -497,11 +504,13 @@ pub fn snapshot() -> Snapshot {
                 pipe_id: 77,
                 capacity: Some(65536),
                 data: b"queued".to_vec(),
+                packets: vec![1, 5],
             },
             PipeBuffer {
                 pipe_id: 78,
                 capacity: Some(4096),
                 data: Vec::new(),
+                packets: Vec::new(),
             },
         ],
         memfds: vec![MemfdInode {

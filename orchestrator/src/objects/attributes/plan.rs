@@ -97,14 +97,9 @@ pub fn plan_thread(b: &mut Builder, thread: &Thread) {
     }
 }
 
-/// Adds what is in force from then on, or would be reset by the change of credentials before.
+/// Adds what is in force from then on, or would be reset by the change of credentials before. The parent-death signal,
+/// which is reset too, is set by the commit: no parent that ends before may send it.
 pub fn plan_thread_last(b: &mut Builder, task: &Task, thread: &Thread) {
-    if thread.pdeath_signal != 0 {
-        b.object(Object::Thread(thread.tid, "parent-death signal"));
-        let set = libc::PR_SET_PDEATHSIG as u64;
-        let args = [set, u64::from(thread.pdeath_signal)];
-        b.call_returns(libc::SYS_prctl, &args, 0);
-    }
     if let Some(mode) = task
         .tsc_mode
         .filter(|&mode| mode != TSC_ENABLE && mode != 0)

@@ -15,6 +15,9 @@ pub(crate) fn to_record(
         flags: file.flags,
         fown,
         counter: fact.counter,
+        ext: fact.semaphore.then_some(pb::ExtEventfd {
+            semaphore: Some(true),
+        }),
     }
 }
 
@@ -26,5 +29,9 @@ pub(crate) fn from_record(record: &pb::EventfdFileEntry) -> Checked<EventFd> {
     }
     Ok(EventFd {
         counter: record.counter,
+        semaphore: record
+            .ext
+            .as_ref()
+            .is_some_and(|ext| ext.semaphore == Some(true)),
     })
 }

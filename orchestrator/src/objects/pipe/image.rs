@@ -7,6 +7,9 @@ use proto::pb;
 /// Largest capacity that `F_SETPIPE_SZ` takes (`round_pipe_size` in `fs/pipe.c`).
 const MAX_CAPACITY: u32 = 1 << 31;
 
+/// Longest packet: `pipe_write` cuts what is longer (`fs/pipe.c`, `PIPE_BUF`).
+pub(crate) const MAX_PACKET: u32 = libc::PIPE_BUF as u32;
+
 /// Returns the record of `fact`, which is open as `file`.
 pub(crate) fn to_record(file: &OpenFile, fown: pb::FownEntry, fact: &PipeEnd) -> pb::PipeEntry {
     pb::PipeEntry {
@@ -31,6 +34,9 @@ pub(crate) fn buffer_to_record(buffer: &PipeBuffer) -> Option<pb::PipeDataEntry>
         pipe_id: buffer.pipe_id,
         bytes: buffer.data.len() as u32,
         size: buffer.capacity,
+        ext: (!buffer.packets.is_empty()).then(|| pb::ExtPipeData {
+            packets: buffer.packets.clone(),
+        }),
     })
 }
 
@@ -46,9 +52,44 @@ pub(crate) fn buffer_from_record(record: &pb::PipeDataEntry, data: Vec<u8>) -> C
             record.size
         );
     }
+    let packets = record
+        .ext
+        .as_ref()
+        .map_or_else(Vec::new, |ext| ext.packets.clone());
+    check_packets(&packets, data.len())?;
     Ok(PipeBuffer {
         pipe_id: record.pipe_id,
         capacity: record.size,
         data,
+        packets,
     })
+}
+
+/// Packets are not empty, not longer than the kernel makes them, and together all of the data.
+fn check_packets(packets: &[u32], len: usize) -> Checked<()> {
+    if packets.is_empty() {
+        return Ok(());
+    }
+    if let Some(packet) = packets.iter().find(|len| !(1..=MAX_PACKET).contains(len)) {
+        return wrong!("a packet of {packet} bytes in a pipe");
+    }
+    let total: u64 = packets.iter().map(|&len| u64::from(len)).sum();
+    if total != len as u64 {
+        return wrong!("packets of {total} bytes in a pipe that holds {len}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_all_of_the_data() {
+        assert!(check_packets(&[], 5).is_ok());
+        assert!(check_packets(&[3, 4096], 4099).is_ok());
+        for wrong in [&[3_u32][..], &[0, 5], &[4097], &[u32::MAX, 6]] {
+            assert!(check_packets(wrong, 5).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -41,9 +41,26 @@ pub fn plan_fill(
         let args = [writing as u64, F_SETPIPE_SZ, u64::from(capacity)];
         b.call(libc::SYS_fcntl, &args);
     }
-    if !buffer.data.is_empty() {
-        b.write_all(writing, &buffer.data);
+    if buffer.packets.is_empty() {
+        if !buffer.data.is_empty() {
+            b.write_all(writing, &buffer.data);
+        }
+        return;
     }
+    // One write is one packet while the writing end is in packet mode; its own flags follow.
+    set_flags(b, writing, libc::O_DIRECT as u64);
+    let mut rest = &buffer.data[..];
+    for &len in &buffer.packets {
+        let (packet, others) = rest.split_at(rest.len().min(len as usize));
+        b.write_all(writing, packet);
+        rest = others;
+    }
+    set_flags(b, writing, 0);
+}
+
+fn set_flags(b: &mut Builder, fd: i32, flags: u64) {
+    let args = [fd as u64, libc::F_SETFL as u64, flags];
+    b.call_returns(libc::SYS_fcntl, &args, 0);
 }
 
 /// Returns which end a description is that `pipe2` made; `None` for one that was opened later.
@@ -59,5 +76,9 @@ pub fn original_end(flags: u32) -> Option<usize> {
 pub fn plan_reopen(b: &mut Builder, [reading, _]: [i32; 2], flags: u32) -> i32 {
     // Either end's link leads to the same inode; the access mode says what is opened.
     let path = format!("/proc/self/fd/{reading}");
-    b.open_path(path.as_bytes(), open_flags(flags))
+    // Packet mode is not to be had by `open` (`do_dentry_open`); it is set with the other flags.
+    b.open_path(
+        path.as_bytes(),
+        open_flags(flags) & !(libc::O_DIRECT as u32),
+    )
 }
