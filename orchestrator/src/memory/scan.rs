@@ -77,9 +77,21 @@ fn scan_ranges(pid: Pid, ranges: &[[u64; 2]]) -> Result<Vec<Pages>, Error> {
             }
             Err(error) => return Err(failed(error)),
         }
-        pages.extend(regions.iter().map(of_region));
+        extend(&mut pages, &regions);
     }
     Ok(pages)
+}
+
+/// Adds what a call found. A call that ends early (its buffer of 512 runs filled up at the wrong moment) may have told a run
+/// that the next call, which goes on from where the kernel says, tells again: seen on 6.18 with 4,000 runs.
+fn extend(pages: &mut Vec<Pages>, regions: &[PageRegion]) {
+    for region in regions {
+        let mut run = of_region(region);
+        run.start = pages.last().map_or(0, |last| last.end).max(run.start);
+        if run.start < run.end {
+            pages.push(run);
+        }
+    }
 }
 
 fn of_region(region: &PageRegion) -> Pages {
@@ -147,5 +159,27 @@ fn push_word(pages: &mut Vec<Pages>, at: u64, entry: PageEntry) {
             last.end = page.end
         }
         _ => pages.push(page),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_told_twice_is_taken_once() {
+        let region = |start, end| PageRegion {
+            start,
+            end,
+            categories: PageIs::PRESENT,
+        };
+        let mut pages = Vec::new();
+        extend(&mut pages, &[region(0x1000, 0x2000), region(0x5000, 0x7000)]);
+        extend(&mut pages, &[region(0x5000, 0x8000), region(0x9000, 0xa000)]);
+        let found: Vec<_> = pages.iter().map(|run| (run.start, run.end)).collect();
+        assert_eq!(
+            found,
+            [(0x1000, 0x2000), (0x5000, 0x7000), (0x7000, 0x8000), (0x9000, 0xa000)]
+        );
     }
 }
