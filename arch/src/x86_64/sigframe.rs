@@ -33,6 +33,12 @@ const XSTATE_BV: usize = 512;
 /// Components 17 and 18: AMX.
 const AMX: u64 = 3 << 17;
 
+/// Returns the length in bytes of the frame for a thread with this extended state.
+#[must_use]
+pub fn len(state: &[u8]) -> usize {
+    FRAME_LEN.next_multiple_of(XSTATE_ALIGN) + state_size(state).min(state.len()) + 4
+}
+
 /// Writes the frame for a thread with this state at the start of `out`, which lies at address `at` of the target (aligned
 /// to 64), and returns the stack pointer with which `rt_sigreturn` finds it. `None` if there is no room.
 #[must_use]

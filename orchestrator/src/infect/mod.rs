@@ -12,7 +12,7 @@ pub mod questions;
 
 use crate::blobs::PARASITE;
 use crate::sys::{self, Pid, mem, ptrace};
-use crate::tracee::{self, Frozen, Stopped};
+use crate::tracee::{self, Frozen};
 use arch::abi::injection::{Control, Slot};
 use arch::abi::program::Op;
 use arch::native::sigframe;
@@ -239,7 +239,10 @@ impl Infected {
             what: "tie the lifeline",
             source,
         })?);
-        self.start(0, 0)
+        self.start(0, 0)?;
+        // From here on the lifeline holds.
+        self.frozen_mut().take_net();
+        Ok(())
     }
 
     /// Sends a thread into the parasite, to serve a slot.
@@ -251,7 +254,7 @@ impl Infected {
         let room = &mut self.mapping.bytes_mut()[frame_at..frame_at + sigframe::ROOM];
         let frame = sigframe::build(
             at,
-            &self_cure_regs(stopped),
+            &stopped.return_regs(),
             stopped.blocked,
             &stopped.xstate,
             room,
@@ -483,14 +486,12 @@ impl Infected {
         while let Some(&thread) = self.running.last() {
             self.stop(thread)?;
         }
-        self.lifeline = None;
         let (base, parts) = (self.base, self.parts);
         let frozen = self.frozen_mut();
         unmap_remote(frozen, base, &parts);
-        for index in 0..frozen.threads().len() {
-            frozen.thread_mut(index).put_back()?;
-        }
-        Ok(())
+        let back = frozen.put_back();
+        self.lifeline = None;
+        Ok(back?)
     }
 }
 
@@ -506,21 +507,4 @@ impl Drop for Infected {
 
 fn is_gone(tid: sys::Tid) -> bool {
     matches!(sys::wait::try_wait_tid(tid), Ok(Some(status)) if status.is_end())
-}
-
-/// Registers for the frame: `rt_sigreturn` clears the restart block, so what the image would use is used here too, but for
-/// the private errors that only the kernel's own exit path knows.
-fn self_cure_regs(stopped: &Stopped) -> Regs {
-    let mut regs = stopped.image_regs;
-    if (regs.orig_rax as i64) >= 0 {
-        match regs.rax as i64 {
-            -514..=-512 => {
-                regs.rip -= 2;
-                regs.rax = regs.orig_rax;
-            }
-            -516 => regs.rax = -i64::from(libc::EINTR) as u64,
-            _ => {}
-        }
-    }
-    regs
 }

@@ -5,6 +5,7 @@
 //! No SIGTRAP is ever made: remote system calls stop by `PTRACE_SYSCALL`, and a forced SIGTRAP would reset the target's
 //! handler for it. Knows nothing of images.
 
+mod net;
 mod remote;
 pub mod resume;
 
@@ -110,6 +111,8 @@ pub struct Frozen {
     pid: Pid,
     threads: Vec<Stopped>,
     gate: Option<u64>,
+    code: Option<net::Code>,
+    net: Option<net::Net>,
     released: bool,
 }
 
@@ -124,6 +127,8 @@ pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
         pid,
         threads: Vec::new(),
         gate: None,
+        code: net::find(pid),
+        net: None,
         released: false,
     };
     let mut slept = BTreeMap::new();
@@ -156,6 +161,7 @@ pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
         thread.read_state()?;
         resume::settle(pid, thread, before)?;
     }
+    frozen.code = frozen.code.filter(|code| code.holds(pid));
     Ok(frozen)
 }
 
@@ -257,6 +263,25 @@ impl Frozen {
         Ok(())
     }
 
+    /// Gives every thread everything back.
+    ///
+    /// # Errors
+    /// ptrace failed, most often because the process ended.
+    pub(crate) fn put_back(&mut self) -> Result<(), Error> {
+        for thread in &mut self.threads {
+            thread.put_back()?;
+        }
+        self.take_net();
+        Ok(())
+    }
+
+    /// Takes the net under the leader away, if there is one: the leader no longer stands on it.
+    pub(crate) fn take_net(&mut self) {
+        if let Some(net) = self.net.take() {
+            net.take_away(self.pid);
+        }
+    }
+
     fn let_go(&mut self, signal: i32) {
         if std::mem::replace(&mut self.released, true) {
             return;
@@ -268,6 +293,9 @@ impl Frozen {
                     thread.tid.0
                 );
             }
+        }
+        self.take_net();
+        for thread in &self.threads {
             if let Err(error) = ptrace::detach(thread.tid, signal) {
                 tracing::debug!("detach from thread {}: {error}", thread.tid.0);
             }
@@ -317,13 +345,19 @@ impl Stopped {
         })
     }
 
-    /// Sets registers other than the thread's own; they are put back later.
+    /// Sets registers other than the thread's own; they are put back later. The registers first: they lead home even if this
+    /// process dies next, and bring the mask.
     pub(crate) fn hijack(&mut self, regs: &Regs) -> Result<(), Error> {
-        if !self.changed {
-            self.changed = true;
+        self.did("set its registers", ptrace::setregs(self.tid, regs))?;
+        if !std::mem::replace(&mut self.changed, true) {
             self.did("block its signals", ptrace::set_sigmask(self.tid, !0))?;
         }
-        self.did("set its registers", ptrace::setregs(self.tid, regs))
+        Ok(())
+    }
+
+    /// Returns the registers for a signal frame that brings the thread back.
+    pub(crate) fn return_regs(&self) -> Regs {
+        resume::return_regs(self)
     }
 
     /// Notes that the thread has to get these registers when it is let go.
@@ -337,15 +371,16 @@ impl Stopped {
         if !self.changed {
             return Ok(());
         }
+        // The registers last: until then what the thread would do brings it home by itself.
+        self.did(
+            "put its signal mask back",
+            ptrace::set_sigmask(self.tid, self.blocked),
+        )?;
         let set = ptrace::set_regset(self.tid, ptrace::NT_X86_XSTATE, &self.xstate);
         self.did("put its extended state back", set)?;
         self.did(
             "put its registers back",
             ptrace::setregs(self.tid, &self.regs),
-        )?;
-        self.did(
-            "put its signal mask back",
-            ptrace::set_sigmask(self.tid, self.blocked),
         )?;
         self.changed = false;
         Ok(())

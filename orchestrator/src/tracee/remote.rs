@@ -25,12 +25,13 @@ impl Frozen {
     /// # Errors
     /// The process ended, or ptrace failed.
     pub(crate) fn remote_raw(&mut self, nr: i64, args: [u64; 6]) -> Result<i64, Error> {
-        let gate = self.gate()?;
+        let (gate, rsp) = self.place()?;
         let leader = &mut self.threads[0];
         let [rdi, rsi, rdx, r10, r8, r9] = args;
         let orig_rax = u64::MAX;
         let regs = Regs {
             rip: gate,
+            rsp,
             rax: nr as u64,
             rdi,
             rsi,
@@ -66,6 +67,17 @@ impl Frozen {
                 errno: -error as i32,
             }),
             value => Ok(value as u64),
+        }
+    }
+
+    /// Returns the `syscall` instruction and the stack pointer for a call: on a net where one can be laid.
+    fn place(&mut self) -> Result<(u64, u64), Error> {
+        if let (None, Some(code)) = (&self.net, &self.code) {
+            self.net = code.lay(self.pid, &self.threads[0]);
+        }
+        match (&self.net, &self.code) {
+            (Some(net), Some(code)) => Ok((code.call, net.rsp)),
+            _ => Ok((self.gate()?, self.threads[0].regs.rsp)),
         }
     }
 

@@ -182,6 +182,23 @@ fn write_rest(mem: &File, from: u64, to: u64, slept: u64) -> Option<()> {
     mem.write_all_at(&spec, to).ok()
 }
 
+/// Returns the registers for a signal frame that brings the thread back: `rt_sigreturn` clears the restart block, so what
+/// the image would use is used here too, but for the private errors that only the kernel's own exit path knows.
+pub(super) fn return_regs(stopped: &Stopped) -> Regs {
+    let mut regs = stopped.image_regs;
+    if (regs.orig_rax as i64) >= 0 {
+        match regs.rax as i64 {
+            -514..=-512 => {
+                regs.rip -= 2;
+                regs.rax = regs.orig_rax;
+            }
+            -516 => regs.rax = -i64::from(libc::EINTR) as u64,
+            _ => {}
+        }
+    }
+    regs
+}
+
 /// A thread stopped inside of a restartable sequence goes on at its abort handler, as the kernel would have sent it there
 /// (`kernel/rseq.c`): after other code ran in its place, going on in the middle would be silent corruption.
 fn leave_critical_section(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
