@@ -223,7 +223,7 @@ impl FileTable {
         for fd in procfs::fd::read(pid)? {
             let own = kernel::pidfd_getfd(&pidfd, fd).map_err(super::Error::Own)?;
             let stat = file::statx(&own).map_err(super::Error::Own)?;
-            let info = fdinfo::read(pid, fd)?;
+            let info = caught_up(pid, fd, &own, fdinfo::read(pid, fd)?)?;
             let link = procfs::fd::read_target(pid, fd)?;
             let cloexec = info.flags & libc::O_CLOEXEC as u32 != 0;
             let fetched = Fetched {
@@ -636,4 +636,21 @@ pub fn build_id(path: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// A periodic timer that has expired stands still until somebody looks at it, and only then counts what it missed
+/// (`timerfd_gettime`, `fs/timerfd.c`): it is looked at, which the program cannot tell.
+fn caught_up(
+    pid: Pid,
+    fd: RemoteFd,
+    own: &OwnedFd,
+    info: fdinfo::FdInfo,
+) -> Result<fdinfo::FdInfo, super::Error> {
+    match &info.kind {
+        fdinfo::Kind::TimerFd(timer) if timer.interval_ns != 0 && timer.value_ns == 0 => {
+            kernel::timerfd_look(own).map_err(super::Error::Own)?;
+            Ok(fdinfo::read(pid, fd)?)
+        }
+        _ => Ok(info),
+    }
 }

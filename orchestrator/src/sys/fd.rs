@@ -50,6 +50,15 @@ pub fn timerfd() -> Result<OwnedFd> {
     })
 }
 
+/// Looks at a timer, so that it counts the expirations that it has missed.
+pub fn timerfd_look(timer: impl AsFd) -> Result<()> {
+    let mut spec = [0_i64; 4];
+    let fd = timer.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes one `struct itimerspec`, which is four words.
+    let result = unsafe { libc::syscall(libc::SYS_timerfd_gettime, fd, spec.as_mut_ptr()) };
+    check("timerfd_gettime", result).map(drop)
+}
+
 /// What two threads may share (`linux/kcmp.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kcmp {
