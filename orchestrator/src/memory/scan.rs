@@ -174,12 +174,23 @@ mod tests {
             categories: PageIs::PRESENT,
         };
         let mut pages = Vec::new();
-        extend(&mut pages, &[region(0x1000, 0x2000), region(0x5000, 0x7000)]);
-        extend(&mut pages, &[region(0x5000, 0x8000), region(0x9000, 0xa000)]);
+        extend(
+            &mut pages,
+            &[region(0x1000, 0x2000), region(0x5000, 0x7000)],
+        );
+        extend(
+            &mut pages,
+            &[region(0x5000, 0x8000), region(0x9000, 0xa000)],
+        );
         let found: Vec<_> = pages.iter().map(|run| (run.start, run.end)).collect();
         assert_eq!(
             found,
-            [(0x1000, 0x2000), (0x5000, 0x7000), (0x7000, 0x8000), (0x9000, 0xa000)]
+            [
+                (0x1000, 0x2000),
+                (0x5000, 0x7000),
+                (0x7000, 0x8000),
+                (0x9000, 0xa000)
+            ]
         );
     }
 }

@@ -135,18 +135,27 @@ pub fn parse_syscall(bytes: &[u8]) -> Result<Syscall> {
     })
 }
 
-/// Reads `se.exec_start` from `sched`, in nanoseconds of the scheduler's clock: it moves when the task runs. `None` where the
-/// kernel does not show it (`CONFIG_SCHED_DEBUG` before 6.15).
-pub fn read_exec_start_ns(of: impl Into<Subject>) -> Result<Option<u64>> {
+/// What the scheduler remembers of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduled {
+    /// When it last ran, in nanoseconds of the clock of its processor.
+    pub exec_start_ns: u64,
+    /// How often it has gone to sleep.
+    pub voluntary_switches: u64,
+}
+
+/// Reads `sched`. `None` where the kernel does not show it (`CONFIG_SCHED_DEBUG` before 6.15).
+pub fn read_scheduled(of: impl Into<Subject>) -> Result<Option<Scheduled>> {
     match of.into().read("sched") {
-        Ok(bytes) => parse_exec_start_ns(&bytes),
+        Ok(bytes) => parse_scheduled(&bytes),
         Err(error @ Error::Read { .. }) if error.errno() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Parses the bytes of `sched` for `se.exec_start`.
-pub fn parse_exec_start_ns(bytes: &[u8]) -> Result<Option<u64>> {
+/// Parses the bytes of `sched`.
+pub fn parse_scheduled(bytes: &[u8]) -> Result<Option<Scheduled>> {
+    let (mut start, mut switches) = (None, None);
     for mut line in lines("sched", bytes) {
         if line.skip(b"se.exec_start") {
             line.skip_blanks();
@@ -157,10 +166,19 @@ pub fn parse_exec_start_ns(bytes: &[u8]) -> Result<Option<u64>> {
             let total = millis
                 .checked_mul(1_000_000)
                 .and_then(|ns| ns.checked_add(nanos));
-            return total.map(Some).ok_or_else(|| line.error("milliseconds"));
+            start = Some(total.ok_or_else(|| line.error("milliseconds"))?);
+        } else if line.skip(b"nr_voluntary_switches") {
+            line.skip_blanks();
+            line.expect(b":", "a colon")?;
+            switches = Some(line.number("a number")?);
         }
     }
-    Ok(None)
+    Ok(start
+        .zip(switches)
+        .map(|(exec_start_ns, voluntary_switches)| Scheduled {
+            exec_start_ns,
+            voluntary_switches,
+        }))
 }
 
 /// A cgroup that a task is in.
@@ -272,13 +290,16 @@ mod tests {
 
     #[test]
     fn the_schedulers_clock_is_read() {
-        let text = b"cat (1, #threads: 1)\n---\nse.exec_start        :       1729273.090703\nse.vruntime : 1.5\n";
+        let text = b"cat (1, #threads: 1)\n---\nse.exec_start        :       1729273.090703\nse.vruntime : 1.5\nnr_voluntary_switches    :      12\n";
         assert_eq!(
-            parse_exec_start_ns(text).expect("parses"),
-            Some(1_729_273_090_703)
+            parse_scheduled(text).expect("parses"),
+            Some(Scheduled {
+                exec_start_ns: 1_729_273_090_703,
+                voluntary_switches: 12
+            })
         );
         assert_eq!(
-            parse_exec_start_ns(b"cat (1, #threads: 1)\n").expect("parses"),
+            parse_scheduled(b"cat (1, #threads: 1)\n").expect("parses"),
             None
         );
     }
@@ -326,8 +347,8 @@ mod tests {
         let state = read_syscall((this, Tid::this())).expect("syscall");
         let reading = matches!(state, Syscall::Blocked { call: Some((number, _)), .. } if number == libc::SYS_read as i32);
         assert!(reading, "{state:?}");
-        let start = read_exec_start_ns((this, Tid::this())).expect("sched");
-        assert!(start.is_none_or(|start| start > 0));
+        let start = read_scheduled((this, Tid::this())).expect("sched");
+        assert!(start.is_none_or(|start| start.exec_start_ns > 0));
         for optional in [
             read_autogroup_nice(this).err(),
             read_loginuid(this).err(),

@@ -5,7 +5,9 @@
 //! No SIGTRAP is ever made: remote system calls stop by `PTRACE_SYSCALL`, and a forced SIGTRAP would reset the target's
 //! handler for it. Knows nothing of images.
 
+mod asleep;
 mod net;
+mod note;
 mod remote;
 pub mod resume;
 
@@ -102,6 +104,8 @@ pub struct Stopped {
     pub group_stop: Option<i32>,
     /// `rseq` registration.
     pub rseq: Option<ptrace::RseqConfiguration>,
+    again: Option<resume::Again>,
+    note: Option<note::Note>,
     changed: bool,
 }
 
@@ -131,7 +135,8 @@ pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
         net: None,
         released: false,
     };
-    let mut slept = BTreeMap::new();
+    let mut looks = BTreeMap::new();
+    let mut clocks = asleep::Clocks::default();
     for _ in 0..MAX_PASSES {
         let fresh: Vec<Tid> = procfs::tasks::read(pid)?
             .into_iter()
@@ -141,12 +146,8 @@ pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
             break;
         }
         for &tid in &fresh {
-            slept.insert(
-                tid.0,
-                procfs::attributes::read_exec_start_ns((pid, tid))
-                    .ok()
-                    .flatten(),
-            );
+            let look = asleep::look(pid, tid, &mut clocks, resume::has_timeout);
+            looks.insert(tid.0, look);
         }
         let seized = seize_all(&fresh, &mut frozen)?;
         for tid in seized {
@@ -156,10 +157,10 @@ pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
     frozen
         .threads
         .sort_by_key(|thread| (thread.tid.0 != pid.0, thread.tid.0));
+    let started = procfs::stat::read(pid)?.starttime;
     for thread in &mut frozen.threads {
-        let before = slept.get(&thread.tid.0).copied().flatten();
         thread.read_state()?;
-        resume::settle(pid, thread, before)?;
+        resume::settle(pid, thread, &looks[&thread.tid.0], started)?;
     }
     frozen.code = frozen.code.filter(|code| code.holds(pid));
     Ok(frozen)
@@ -287,7 +288,8 @@ impl Frozen {
             return;
         }
         for thread in &mut self.threads {
-            if let Err(error) = thread.put_back() {
+            let back = resume::go_on(self.pid, thread).and_then(|()| thread.put_back());
+            if let Err(error) = back {
                 tracing::error!(
                     "thread {} may not have got its registers back: {error}",
                     thread.tid.0
@@ -319,6 +321,8 @@ impl Stopped {
             xstate: Vec::new(),
             group_stop: None,
             rseq: None,
+            again: None,
+            note: None,
             changed: false,
         }
     }

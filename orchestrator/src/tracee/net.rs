@@ -165,8 +165,5 @@ fn is_present(pid: Pid, at: u64, len: usize) -> bool {
     let mut words = Vec::new();
     let read = Pagemap::open(pid)
         .and_then(|pagemap| pagemap.read(RemoteAddr(first), count as usize, &mut words));
-    read.is_ok()
-        && words
-            .iter()
-            .all(|&word| PageEntry(word).is_present())
+    read.is_ok() && words.iter().all(|&word| PageEntry(word).is_present())
 }

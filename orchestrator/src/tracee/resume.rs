@@ -9,13 +9,16 @@
 //!   signal to be delivered was interrupted by us alone: it is made again with the time that is left.
 //! - For the image, no restart block can be kept: those calls too are made again with the time that is left.
 //!
-//! How long a thread has slept: the kernel keeps when it last ran (`se.exec_start` in `/proc/PID/sched`), read before the
-//! stop and after it. Where the kernel does not show it, the call gets its whole time again. A timeout that lies in memory
+//! What is left is told by when the sleep began ([`super::asleep`]); in the target it is reckoned anew when the thread is
+//! let go, so that the time of the dump counts. A timeout that lies in memory
 //! is not changed, the program may have it in a constant: the rest goes below the red zone of the thread's stack, where
 //! nothing can be in use (System V ABI, 3.2.2).
 
+use super::asleep::{Look, Seen};
+use super::note::Note;
 use super::{Error, Stopped};
 use crate::procfs;
+use crate::sys::clock::{Clock, now_ns};
 use crate::sys::{Pid, Tid};
 use arch::regs::Regs;
 use std::fs::{File, OpenOptions};
@@ -28,9 +31,9 @@ const SYS_IO_PGETEVENTS: i64 = 333;
 /// Length of the `syscall` instruction.
 const SYSCALL_LEN: u64 = 2;
 /// The red zone, and room for a `timespec` below it.
-const BELOW_RED_ZONE: u64 = 128 + 32;
-const MS: u64 = 1_000_000;
-const SECOND: u64 = 1_000_000_000;
+pub(super) const BELOW_RED_ZONE: u64 = 128 + 32;
+const MS: i64 = 1_000_000;
+const SECOND: i64 = 1_000_000_000;
 
 /// How a call's timeout is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +46,25 @@ enum Timeout {
     Spec(usize),
 }
 
+/// A call that is made again in the target.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Again {
+    timeout: Timeout,
+    /// When it ends, on the monotonic clock; `None` = never, or at a point in time that it names itself.
+    end_ns: Option<i64>,
+}
+
 /// Makes a stopped thread's registers such that it goes on as if nothing had been: `regs` in the target, `image_regs`
-/// from an image. `ran_at` is when it last ran before the stop.
+/// from an image. `started` is when its process started.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub(super) fn settle(pid: Pid, thread: &mut Stopped, ran_at: Option<u64>) -> Result<(), Error> {
+pub(super) fn settle(
+    pid: Pid,
+    thread: &mut Stopped,
+    look: &Look,
+    started: u64,
+) -> Result<(), Error> {
     let result = thread.regs.rax as i64;
     if (thread.regs.orig_rax as i64) < 0
         || !matches!(result, EINTR | RESTART_BLOCK)
@@ -56,35 +72,93 @@ pub(super) fn settle(pid: Pid, thread: &mut Stopped, ran_at: Option<u64>) -> Res
     {
         return leave_critical_section(pid, thread);
     }
-    let Ok(mem) = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(format!("/proc/{}/mem", pid.0))
-    else {
+    let Some(mem) = memory(pid) else {
         return Ok(());
     };
-    let Some((nr, timeout)) = interrupted(&thread.regs, &mem) else {
+    let seen = look.after_stop(pid, thread.tid);
+    let Some((nr, timeout, end)) = interrupted(&thread.regs, started, &seen, &mem) else {
         return Ok(());
     };
     if result == EINTR && has_signal(pid, thread.tid)? {
         return Ok(());
     }
-    let slept = slept_ns(pid, thread.tid, ran_at);
-    let again = make_again(thread.regs, nr, timeout, slept, &mem);
-    thread.image_regs = again;
+    let end_ns = end.or_else(|| {
+        let total = total_ns(&thread.regs, timeout, &mem)?;
+        Some(total.saturating_add(seen.since_ns))
+    });
+    let again = Again { timeout, end_ns };
+    let regs = make_again(thread.regs, nr, again, &mem);
+    thread.image_regs = regs;
     if result == EINTR {
-        thread.resume_with(again)?;
+        thread.resume_with(regs)?;
+        thread.again = Some(again);
+    } else if let Some(sleeps) = seen.sleeps_now {
+        let note = Note::new(&thread.regs, started, sleeps, nr, end_ns);
+        note.leave(&thread.regs, &mem);
+        thread.note = Some(note);
     }
     Ok(())
 }
 
-/// Returns the call that was interrupted, if it is one that is to be made again here, and its timeout.
-fn interrupted(regs: &Regs, mem: &File) -> Option<(u64, Timeout)> {
-    let nr = match regs.orig_rax as i64 {
-        libc::SYS_restart_syscall => number_before(regs.rip, mem)?,
-        nr => nr,
+/// Gives a call that is made again the time that is left by now, and renews a note: the thread is about to go on.
+///
+/// # Errors
+/// ptrace failed.
+pub(super) fn go_on(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
+    if let Some(note) = thread.note.take()
+        && thread.changed
+        && let Some(mem) = memory(pid)
+    {
+        note.renew(pid, thread.tid, &thread.regs, &mem);
+    }
+    let Some(again) = thread.again.take() else {
+        return Ok(());
     };
-    let timeout = match nr {
+    let mut regs = thread.regs;
+    if let Some(mem) = memory(pid) {
+        set_left(&mut regs, again, &mem);
+    }
+    thread.resume_with(regs)
+}
+
+fn memory(pid: Pid) -> Option<File> {
+    let path = format!("/proc/{}/mem", pid.0);
+    OpenOptions::new().read(true).write(true).open(path).ok()
+}
+
+/// Returns whether a thread in this call may have to get the rest of its timeout.
+pub(super) fn has_timeout(nr: i32, args: &[u64; 6]) -> bool {
+    let nr = i64::from(nr);
+    nr == libc::SYS_restart_syscall
+        || timeout_of(nr, args).is_some_and(|timeout| match timeout {
+            Timeout::None => false,
+            Timeout::Ms(index) => args[index] as i32 > 0,
+            Timeout::Spec(index) => args[index] != 0,
+        })
+}
+
+/// Returns the call that was interrupted, if it is one that is to be made again here, its timeout, and when it ends if that
+/// is known from an earlier stop.
+fn interrupted(
+    regs: &Regs,
+    started: u64,
+    seen: &Seen,
+    mem: &File,
+) -> Option<(u64, Timeout, Option<i64>)> {
+    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let (nr, end_ns) = match regs.orig_rax as i64 {
+        libc::SYS_restart_syscall => match Note::find(regs, started, seen.sleeps_before?, mem) {
+            Some((nr, end_ns)) => (nr as i64, end_ns),
+            None => (number_before(regs.rip, mem)?, None),
+        },
+        nr => (nr, None),
+    };
+    Some((nr as u64, timeout_of(nr, &args)?, end_ns))
+}
+
+/// Returns how the timeout of a call is given, if it is a call that is made again here.
+fn timeout_of(nr: i64, args: &[u64; 6]) -> Option<Timeout> {
+    Some(match nr {
         libc::SYS_epoll_wait | libc::SYS_epoll_pwait => Timeout::Ms(3),
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => Timeout::Spec(3),
         libc::SYS_rt_sigtimedwait => Timeout::Spec(2),
@@ -92,12 +166,11 @@ fn interrupted(regs: &Regs, mem: &File) -> Option<(u64, Timeout)> {
         libc::SYS_semop => Timeout::None,
         libc::SYS_poll => Timeout::Ms(2),
         libc::SYS_nanosleep => Timeout::Spec(0),
-        libc::SYS_clock_nanosleep if regs.rsi & libc::TIMER_ABSTIME as u64 != 0 => Timeout::None,
+        libc::SYS_clock_nanosleep if args[1] & libc::TIMER_ABSTIME as u64 != 0 => Timeout::None,
         libc::SYS_clock_nanosleep => Timeout::Spec(2),
-        libc::SYS_futex => futex_timeout(regs.rsi),
+        libc::SYS_futex => futex_timeout(args[1]),
         _ => return None,
-    };
-    Some((nr as u64, timeout))
+    })
 }
 
 /// FUTEX_WAIT takes a time to wait, all others a point in time (futex(2)).
@@ -124,36 +197,55 @@ fn has_signal(pid: Pid, tid: Tid) -> Result<bool, Error> {
     Ok((status.sig_pending | status.shared_pending) & !status.sig_blocked != 0)
 }
 
-fn slept_ns(pid: Pid, tid: Tid, ran_at: Option<u64>) -> u64 {
-    let now = procfs::attributes::read_exec_start_ns((pid, tid))
-        .ok()
-        .flatten();
-    now.zip(ran_at)
-        .map_or(0, |(now, before)| now.saturating_sub(before))
+/// Returns the timeout in nanoseconds; `None` = for ever, or a point in time.
+fn total_ns(regs: &Regs, timeout: Timeout, mem: &File) -> Option<i64> {
+    let mut regs = *regs;
+    match timeout {
+        Timeout::None => None,
+        Timeout::Ms(arg) => {
+            let ms = *argument(&mut regs, arg) as i32;
+            (ms > 0).then(|| i64::from(ms) * MS)
+        }
+        Timeout::Spec(arg) => {
+            let at = *argument(&mut regs, arg);
+            let mut spec = [0; 16];
+            (at != 0)
+                .then(|| mem.read_exact_at(&mut spec, at).ok())
+                .flatten()?;
+            let seconds = i64::from_le_bytes(spec[..8].try_into().ok()?);
+            let nanoseconds = i64::from_le_bytes(spec[8..].try_into().ok()?);
+            seconds.checked_mul(SECOND)?.checked_add(nanoseconds)
+        }
+    }
 }
 
-fn make_again(mut regs: Regs, nr: u64, timeout: Timeout, slept: u64, mem: &File) -> Regs {
+fn make_again(mut regs: Regs, nr: u64, again: Again, mem: &File) -> Regs {
     regs.rip -= SYSCALL_LEN;
     regs.rax = nr;
     regs.orig_rax = u64::MAX;
-    match timeout {
+    set_left(&mut regs, again, mem);
+    regs
+}
+
+/// Sets the time that is left by now.
+fn set_left(regs: &mut Regs, again: Again, mem: &File) {
+    let Some((end, now)) = again.end_ns.zip(now_ns(Clock::Monotonic).ok()) else {
+        return;
+    };
+    let left = end.saturating_sub(now).max(0);
+    match again.timeout {
         Timeout::None => {}
-        Timeout::Ms(arg) => {
-            let value = argument(&mut regs, arg);
-            if *value as i32 > 0 {
-                let left = (*value as u32 as u64 * MS).saturating_sub(slept);
-                *value = left.div_ceil(MS);
-            }
-        }
+        Timeout::Ms(arg) => *argument(regs, arg) = (left as u64).div_ceil(MS as u64),
         Timeout::Spec(arg) => {
             let rest_at = (regs.rsp - BELOW_RED_ZONE) & !15;
-            let value = argument(&mut regs, arg);
-            if *value != 0 && write_rest(mem, *value, rest_at, slept).is_some() {
-                *value = rest_at;
+            let mut spec = [0; 16];
+            spec[..8].copy_from_slice(&(left / SECOND).to_le_bytes());
+            spec[8..].copy_from_slice(&(left % SECOND).to_le_bytes());
+            if mem.write_all_at(&spec, rest_at).is_ok() {
+                *argument(regs, arg) = rest_at;
             }
         }
     }
-    regs
 }
 
 fn argument(regs: &mut Regs, index: usize) -> &mut u64 {
@@ -165,21 +257,6 @@ fn argument(regs: &mut Regs, index: usize) -> &mut u64 {
         4 => &mut regs.r8,
         _ => &mut regs.r9,
     }
-}
-
-/// Writes what is left of the `timespec` at `from` to `to`.
-fn write_rest(mem: &File, from: u64, to: u64, slept: u64) -> Option<()> {
-    let mut spec = [0; 16];
-    mem.read_exact_at(&mut spec, from).ok()?;
-    let seconds = u64::from_le_bytes(spec[..8].try_into().ok()?);
-    let nanoseconds = u64::from_le_bytes(spec[8..].try_into().ok()?);
-    let left = seconds
-        .checked_mul(SECOND)?
-        .checked_add(nanoseconds)?
-        .saturating_sub(slept);
-    spec[..8].copy_from_slice(&(left / SECOND).to_le_bytes());
-    spec[8..].copy_from_slice(&(left % SECOND).to_le_bytes());
-    mem.write_all_at(&spec, to).ok()
 }
 
 /// Returns the registers for a signal frame that brings the thread back: `rt_sigreturn` clears the restart block, so what
@@ -246,16 +323,22 @@ mod tests {
             .expect("own memory")
     }
 
+    fn ends_in(timeout: Timeout, ns: i64) -> Again {
+        let end_ns = Some(now_ns(Clock::Monotonic).expect("clock") + ns);
+        Again { timeout, end_ns }
+    }
+
     #[test]
     fn a_poll_goes_on_with_the_time_that_is_left() {
         let regs = Regs {
             rip: 0x1002,
             orig_rax: 7,
-            rdx: 1000,
+            rdx: 100_000,
             ..Regs::default()
         };
-        let again = make_again(regs, 7, Timeout::Ms(2), 400 * MS, &own_memory());
-        assert_eq!((again.rip, again.rax, again.rdx), (0x1000, 7, 600));
+        let again = make_again(regs, 7, ends_in(Timeout::Ms(2), 60 * SECOND), &own_memory());
+        assert_eq!((again.rip, again.rax), (0x1000, 7));
+        assert!((50_000..=60_000).contains(&again.rdx), "{}", again.rdx);
     }
 
     #[test]
@@ -265,15 +348,16 @@ mod tests {
             r10: -1i32 as u32 as u64,
             ..Regs::default()
         };
-        assert_eq!(
-            make_again(regs, 232, Timeout::Ms(3), 5, &own_memory()).r10,
-            u64::from(u32::MAX)
-        );
+        let timeout = Timeout::Ms(3);
+        let end_ns = total_ns(&regs, timeout, &own_memory());
+        assert_eq!(end_ns, None);
+        let again = make_again(regs, 232, Again { timeout, end_ns }, &own_memory());
+        assert_eq!(again.r10, u64::from(u32::MAX));
     }
 
     #[test]
     fn a_sleep_in_memory_leaves_the_programs_own_timespec_alone() {
-        let request = [2u64, 500_000_000];
+        let request = [200_u64, 500_000_000];
         let stack = vec![0u8; 4096];
         let regs = Regs {
             rip: 2,
@@ -281,13 +365,16 @@ mod tests {
             rsp: stack.as_ptr() as u64 + 4096,
             ..Regs::default()
         };
-        let again = make_again(regs, 35, Timeout::Spec(0), SECOND, &own_memory());
+        let timeout = Timeout::Spec(0);
+        let total = total_ns(&regs, timeout, &own_memory());
+        assert_eq!(total, Some(200 * SECOND + SECOND / 2));
+        let again = make_again(regs, 35, ends_in(timeout, 100 * SECOND), &own_memory());
         assert_ne!(again.rdi, regs.rdi);
-        let mut rest = [0; 16];
+        let mut rest = [0; 8];
         own_memory()
             .read_exact_at(&mut rest, again.rdi)
             .expect("readable");
-        assert_eq!(rest[..8], 1u64.to_le_bytes());
-        assert_eq!(request, [2, 500_000_000]);
+        assert!((90..100).contains(&u64::from_le_bytes(rest)));
+        assert_eq!(request, [200, 500_000_000]);
     }
 }
