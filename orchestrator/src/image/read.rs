@@ -66,6 +66,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
     reader.read_shared()?;
     check::shared(&mut reader.snapshot)?;
     reader.read_locks()?;
+    reader.read_seccomp()?;
     Ok(ImageSet {
         snapshot: reader.snapshot,
         pages: reader.pages,
@@ -256,6 +257,11 @@ impl Reader {
         fits.map_err(|wrong| wrong.at(name, "pages"))?;
         self.pages.insert(map.pages_id, file);
         Ok(Some(map))
+    }
+
+    /// The tasks say which filters they have, and are refused for them; here the file has to be whole.
+    fn read_seccomp(&self) -> Result<()> {
+        read_optional::<pb::SeccompEntry>(&self.dir, "seccomp.img", kinds::SECCOMP).map(drop)
     }
 
     fn read_locks(&mut self) -> Result<()> {
