@@ -83,6 +83,17 @@ impl FileTable {
         id
     }
 
+    /// Adds the build ids of mapped files: nothing of the target is needed for that, so it does not wait for it.
+    pub fn add_build_ids(&mut self) {
+        for ((path, _), id) in &self.mapped {
+            if let Some(file) = self.files.iter_mut().find(|file| file.id == *id)
+                && let FileKind::Regular(regular) = &mut file.kind
+            {
+                regular.build_id = build_id(path).unwrap_or_default();
+            }
+        }
+    }
+
     /// Returns the description for mappings of this path, if there is one.
     pub fn mapped(&self, path: &[u8], writable: bool) -> Option<FileId> {
         self.mapped.get(&(path.to_vec(), writable)).copied()
@@ -90,8 +101,7 @@ impl FileTable {
 
     /// Adds a description for mappings of this path.
     pub fn add_mapped(&mut self, path: &[u8], stat: &file::FileStat, writable: bool) -> FileId {
-        let mut regular = regular_of(path, stat, 0);
-        regular.build_id = build_id(path).unwrap_or_default();
+        let regular = regular_of(path, stat, 0);
         let flags = if writable {
             libc::O_RDWR
         } else {
@@ -620,9 +630,10 @@ pub fn build_id(path: &[u8]) -> Option<Vec<u8>> {
     use object::read::elf::{FileHeader, ProgramHeader};
     use std::io::Read;
     use std::os::unix::ffi::OsStrExt;
-    let mut head = Vec::with_capacity(ELF_HEAD);
-    let file = std::fs::File::open(std::ffi::OsStr::from_bytes(path)).ok()?;
-    file.take(ELF_HEAD as u64).read_to_end(&mut head).ok()?;
+    let mut head = vec![0; ELF_HEAD];
+    let mut file = std::fs::File::open(std::ffi::OsStr::from_bytes(path)).ok()?;
+    let len = file.read(&mut head).ok()?;
+    head.truncate(len);
     let header = object::elf::FileHeader64::<object::Endianness>::parse(head.as_slice()).ok()?;
     let endian = header.endian().ok()?;
     for segment in header.program_headers(endian, head.as_slice()).ok()? {

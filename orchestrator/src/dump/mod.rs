@@ -170,8 +170,8 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
             .finish(&snapshot, &stats)
             .map_err(|error| put_back(error.into()))?;
     } else {
-        let snapshot = assemble(facts, origin, drained);
         stats.frozen_us = micros(frozen_at);
+        let snapshot = assemble(facts, origin, drained);
         writer
             .finish(&snapshot, &stats)
             .map_err(|error| put_back(error.into()))?;
@@ -333,10 +333,11 @@ fn drain_shared(
 fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
     let Facts {
         mut task,
-        files,
+        mut files,
         pipes,
         ..
     } = facts;
+    files.add_build_ids();
     if let Some(mm) = &mut task.mm {
         mm.pages = drained.private;
     }

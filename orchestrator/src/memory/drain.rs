@@ -93,7 +93,11 @@ impl MemReader {
         output: &mut PageOutput,
         tally: &mut Tally,
     ) -> Result<(), Error> {
-        self.buffer.resize(CHUNK, 0);
+        // No larger than what is there: room has to be zeroed first.
+        let room = CHUNK.min((run.end - run.start) as usize);
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
         let mut at = run.start;
         while at < run.end {
             let len = ((run.end - at) as usize).min(CHUNK);

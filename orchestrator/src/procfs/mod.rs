@@ -100,8 +100,32 @@ impl Subject {
 
     /// Reads the whole file `name` into `bytes`, which keeps its capacity from file to file.
     pub fn read_into(self, name: &str, bytes: &mut Vec<u8>) -> Result<()> {
-        read_into(&self.path(name), bytes)
+        let parts = if RECORDS.contains(&name) {
+            Parts::Many
+        } else {
+            Parts::One
+        };
+        read_parts(&self.path(name), bytes, parts)
     }
+}
+
+/// Files of a process that come in records, some at each read.
+const RECORDS: [&str; 6] = [
+    "smaps",
+    "maps",
+    "timers",
+    "numa_maps",
+    "mountinfo",
+    "children",
+];
+
+/// How a file answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// All of it at the first read that has room (`single_open`, `fs/seq_file.c`): what does not fill the room is all.
+    One,
+    /// As many records as fit: the end is where nothing comes.
+    Many,
 }
 
 /// Least room offered to a read: most files answer with at most a page at a time (`fs/seq_file.c`).
@@ -114,6 +138,10 @@ const ROOM_AHEAD: usize = 64 << 10;
 ///
 /// The length of a file of `/proc` is not known before: the room grows with what came.
 pub(crate) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
+    read_parts(path, bytes, Parts::Many)
+}
+
+fn read_parts(path: &Path, bytes: &mut Vec<u8>, parts: Parts) -> Result<()> {
     let failed = |source| Error::Read {
         path: path.to_owned(),
         source,
@@ -128,7 +156,12 @@ pub(crate) fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
         }
         match file.read(&mut bytes[len..]) {
             Ok(0) => break,
-            Ok(got) => len += got,
+            Ok(got) => {
+                len += got;
+                if parts == Parts::One && len < bytes.len() {
+                    break;
+                }
+            }
             Err(source) if source.kind() == std::io::ErrorKind::Interrupted => {}
             Err(source) => return Err(failed(source)),
         }

@@ -86,6 +86,11 @@ pub fn can_restore_timer_ids() -> bool {
     prctl(call, RESTORE_IDS, GET).is_ok()
 }
 
+/// Sets by how much sleeps of the calling thread may be late, in nanoseconds.
+pub fn set_timer_slack(ns: usize) -> Result<()> {
+    prctl("prctl(PR_SET_TIMERSLACK)", libc::PR_SET_TIMERSLACK, ns).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -278,8 +278,8 @@ impl Frozen {
 
     /// Takes the net under the leader away, if there is one: the leader no longer stands on it.
     pub(crate) fn take_net(&mut self) {
-        if let Some(net) = self.net.take() {
-            net.take_away(self.pid);
+        if let Some(net) = &mut self.net {
+            net.take_away();
         }
     }
 

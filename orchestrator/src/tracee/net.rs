@@ -51,12 +51,15 @@ pub(super) struct Code {
     stack: [u64; 2],
 }
 
-/// A net that is laid.
+/// A net for one leader.
 #[derive(Debug)]
 pub(super) struct Net {
     /// Stack pointer for the call.
     pub(super) rsp: u64,
+    mem: File,
+    frame: Vec<u8>,
     before: Vec<u8>,
+    laid: bool,
 }
 
 /// Looks for the code in a process, frozen or not.
@@ -122,8 +125,8 @@ impl Code {
         is(self.call, CALL) && RETURNS.iter().any(|code| is(self.trampoline, code))
     }
 
-    /// Lays a net under the leader's stack; `None` where there is no place for it.
-    pub(super) fn lay(&self, pid: Pid, leader: &Stopped) -> Option<Net> {
+    /// Makes a net for the leader, not yet laid; `None` where there is no place for it.
+    pub(super) fn net(&self, pid: Pid, leader: &Stopped) -> Option<Net> {
         let mut frame = vec![0; sigframe::ROOM];
         let len = sigframe::len(&leader.xstate);
         let at = leader.regs.rsp.checked_sub(BELOW_RED_ZONE + len as u64)? & !63;
@@ -136,27 +139,37 @@ impl Code {
         sigframe::build(at, &regs, blocked, &leader.xstate, &mut frame)?;
         frame[..8].copy_from_slice(&self.trampoline.to_le_bytes());
         frame.truncate(len);
-        let mem = memory(pid)?;
+        let path = format!("/proc/{}/mem", pid.0);
+        let mem = OpenOptions::new().read(true).write(true).open(path).ok()?;
         let mut before = vec![0; len];
         mem.read_exact_at(&mut before, at).ok()?;
-        mem.write_all_at(&frame, at).ok()?;
-        Some(Net { rsp: at, before })
+        Some(Net {
+            rsp: at,
+            mem,
+            frame,
+            before,
+            laid: false,
+        })
     }
 }
 
 impl Net {
+    /// Lays the net; false where it cannot be.
+    pub(super) fn lay(&mut self) -> bool {
+        if !self.laid {
+            self.laid = self.mem.write_all_at(&self.frame, self.rsp).is_ok();
+        }
+        self.laid
+    }
+
     /// Takes the net away; the leader does not stand on it any more.
-    pub(super) fn take_away(self, pid: Pid) {
-        let written = memory(pid).map(|mem| mem.write_all_at(&self.before, self.rsp));
-        if !matches!(written, Some(Ok(()))) {
-            tracing::debug!("bytes below the stack of process {} stay changed", pid.0);
+    pub(super) fn take_away(&mut self) {
+        if std::mem::take(&mut self.laid)
+            && let Err(error) = self.mem.write_all_at(&self.before, self.rsp)
+        {
+            tracing::debug!("bytes below the leader's stack stay changed: {error}");
         }
     }
-}
-
-fn memory(pid: Pid) -> Option<File> {
-    let path = format!("/proc/{}/mem", pid.0);
-    OpenOptions::new().read(true).write(true).open(path).ok()
 }
 
 fn is_present(pid: Pid, at: u64, len: usize) -> bool {

@@ -73,12 +73,14 @@ impl Frozen {
     /// Returns the `syscall` instruction and the stack pointer for a call: on a net where one can be laid.
     fn place(&mut self) -> Result<(u64, u64), Error> {
         if let (None, Some(code)) = (&self.net, &self.code) {
-            self.net = code.lay(self.pid, &self.threads[0]);
+            self.net = code.net(self.pid, &self.threads[0]);
         }
-        match (&self.net, &self.code) {
-            (Some(net), Some(code)) => Ok((code.call, net.rsp)),
-            _ => Ok((self.gate()?, self.threads[0].regs.rsp)),
+        if let (Some(net), Some(code)) = (&mut self.net, &self.code)
+            && net.lay()
+        {
+            return Ok((code.call, net.rsp));
         }
+        Ok((self.gate()?, self.threads[0].regs.rsp))
     }
 
     fn gate(&mut self) -> Result<u64, Error> {
