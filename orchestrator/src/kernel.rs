@@ -61,6 +61,7 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         vdso: own_vdso(this)?,
         dumped_vdso: dumped_vdsos(images)?,
         timer_restore_ids: process::can_restore_timer_ids(),
+        has_area_names: process::can_name_memory(),
         creds: own_creds(this)?,
         sid: place.session,
         pgid: place.pgrp,

@@ -13,5 +13,6 @@ pub mod plan;
 pub mod procfs;
 pub mod restore;
 pub mod snapshot;
+pub mod support;
 pub mod sys;
 pub mod tracee;

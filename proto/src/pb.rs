@@ -952,21 +952,12 @@ pub struct ExtTask {
     /// Nice value of /proc/PID/autogroup.
     #[prost(sint32, optional, tag = "2")]
     pub autogroup_nice: ::core::option::Option<i32>,
-    /// PR_MCE_KILL_GET.
-    #[prost(uint32, optional, tag = "3")]
-    pub mce_kill: ::core::option::Option<u32>,
     /// PR_GET_MDWE (Linux 6.3).
     #[prost(uint32, optional, tag = "4")]
     pub mdwe: ::core::option::Option<u32>,
     /// PR_GET_MEMORY_MERGE (Linux 6.4).
     #[prost(bool, optional, tag = "5")]
     pub memory_merge: ::core::option::Option<bool>,
-    /// PR_GET_TSC.
-    #[prost(uint32, optional, tag = "6")]
-    pub tsc_mode: ::core::option::Option<u32>,
-    /// PR_GET_IO_FLUSHER (Linux 5.6).
-    #[prost(bool, optional, tag = "7")]
-    pub io_flusher: ::core::option::Option<bool>,
 }
 /// A memory policy, of a thread or an area: get_mempolicy(2).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1053,6 +1044,18 @@ pub struct ExtThread {
     pub xcomp_permission: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "13")]
     pub xstate: ::prost::alloc::vec::Vec<ExtXstate>,
+    /// PR_MCE_KILL_GET.
+    #[prost(uint32, optional, tag = "14")]
+    pub mce_kill: ::core::option::Option<u32>,
+    /// PR_GET_TSC.
+    #[prost(uint32, optional, tag = "15")]
+    pub tsc_mode: ::core::option::Option<u32>,
+    /// PR_GET_IO_FLUSHER (Linux 5.6).
+    #[prost(bool, optional, tag = "16")]
+    pub io_flusher: ::core::option::Option<bool>,
+    /// ARCH_GET_CPUID is 0 (Linux 4.12): CPUID raises SIGSEGV.
+    #[prost(bool, optional, tag = "17")]
+    pub cpuid_faults: ::core::option::Option<bool>,
 }
 /// Of mm_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1060,6 +1063,12 @@ pub struct ExtMm {
     /// modify_ldt(2): descriptors of 8 bytes, from entry 0.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub ldt: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// PR_GET_THP_DISABLE has PR_THP_DISABLE_EXCEPT_ADVISED (Linux 6.18); thp_disabled is true then too.
+    #[prost(bool, optional, tag = "2")]
+    pub thp_except_advised: ::core::option::Option<bool>,
+    /// MCL_FUTURE, with MCL_ONFAULT or without: mlockall(2).
+    #[prost(uint32, optional, tag = "3")]
+    pub mlockall: ::core::option::Option<u32>,
 }
 /// Of vma_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1072,6 +1081,9 @@ pub struct ExtVma {
     pub sealed: ::core::option::Option<bool>,
     #[prost(message, optional, tag = "3")]
     pub mempolicy: ::core::option::Option<ExtMempolicy>,
+    /// PR_SET_VMA_ANON_NAME (Linux 5.17).
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub name: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 /// Of reg_file_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1094,6 +1106,16 @@ pub struct ExtPipeData {
     /// that holds a stream.
     #[prost(uint32, repeated, packed = "false", tag = "1")]
     pub packets: ::prost::alloc::vec::Vec<u32>,
+}
+/// Of eventpoll_file_entry: EPIOCGPARAMS (Linux 6.9).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtEpoll {
+    #[prost(uint32, required, tag = "1")]
+    pub busy_poll_usecs: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub busy_poll_budget: u32,
+    #[prost(bool, required, tag = "3")]
+    pub prefer_busy_poll: bool,
 }
 /// Of eventpoll_tfd_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1549,6 +1571,9 @@ pub struct EventpollFileEntry {
     pub fown: FownEntry,
     #[prost(message, repeated, tag = "4")]
     pub tfd: ::prost::alloc::vec::Vec<EventpollTfdEntry>,
+    /// What the peer does not keep.
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtEpoll>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventpollTfdEntry {

@@ -64,3 +64,88 @@ fn a_deleted_file() {
 fn a_pipe_whose_other_end_is_elsewhere() {
     refused("pipe", &["descriptor 0", "pipe"]);
 }
+
+#[test]
+fn a_deleted_file_that_is_mapped() {
+    refused("deleted-mapping", &["memory ", "deleted"]);
+}
+
+#[test]
+fn a_file_lock() {
+    refused("lock", &["descriptor 4", "lock"]);
+}
+
+#[test]
+fn a_lease() {
+    refused("lease", &["descriptor 4", "lease"]);
+}
+
+#[test]
+fn shared_memory_of_system_v() {
+    refused("shared-memory", &["memory ", "System V"]);
+}
+
+#[test]
+fn a_ring_of_asynchronous_io() {
+    refused("aio", &["memory ", "io_setup"]);
+}
+
+#[test]
+fn memory_of_a_userfaultfd() {
+    refused("userfaultfd", &["descriptor 4", "memory ", "userfaultfd"]);
+}
+
+#[test]
+fn a_seccomp_filter() {
+    refused("seccomp", &["seccomp"]);
+}
+
+#[test]
+fn an_io_uring() {
+    refused("io_uring", &["descriptor 4", "io_uring"]);
+}
+
+#[test]
+fn a_performance_counter() {
+    refused("perf", &["descriptor 4", "perf_event"]);
+}
+
+#[test]
+fn a_descriptor_of_a_process() {
+    refused("pidfd", &["descriptor 4"]);
+}
+
+#[test]
+fn a_message_queue() {
+    refused("queue", &["descriptor 4"]);
+}
+
+#[test]
+fn a_named_fifo() {
+    refused("fifo", &["descriptor 4", "fifo"]);
+}
+
+#[test]
+fn a_pseudo_terminal() {
+    refused("pty", &["descriptor 4", "pseudo-terminal"]);
+}
+
+#[test]
+fn a_namespace_of_its_own() {
+    refused("namespace", &["uts namespace"]);
+}
+
+#[test]
+fn a_thread_with_descriptors_of_its_own() {
+    refused("thread-files", &["descriptors of thread"]);
+}
+
+#[test]
+fn a_thread_with_a_working_directory_of_its_own() {
+    refused("thread-fs", &["working directory of thread"]);
+}
+
+#[test]
+fn a_thread_in_a_network_of_its_own() {
+    refused("thread-network", &["net namespace of thread"]);
+}

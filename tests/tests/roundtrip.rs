@@ -96,7 +96,9 @@ victims! {
     pipes: "pipes" Dynamic,
     maps: "maps" Dynamic,
     attributes: "attributes" Dynamic,
+    settings: "settings" Dynamic,
     fpu: "fpu" Dynamic,
+    tiles: "tiles" Dynamic,
     blocked: "blocked" Dynamic,
 }
 
@@ -180,6 +182,11 @@ fn special(kind: &str) {
     let mut victim = program.start(&[kind]);
     cycle(&mut victim, "images", A_WHILE);
     victim.check();
+}
+
+#[test]
+fn a_root_of_its_own() {
+    special("rooted");
 }
 
 #[test]

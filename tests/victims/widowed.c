@@ -1,4 +1,7 @@
-/* Special cases of pipes and eventfds: a pipe without a writer, one in packet mode, a semaphore. The second argument picks. */
+/*
+ * Special cases, picked by the second argument: a pipe without a writer, one in packet mode, an eventfd that is a semaphore,
+ * a root of its own.
+ */
 #include "victim.h"
 #include <sys/eventfd.h>
 
@@ -7,6 +10,7 @@ int main(int argc, char **argv)
 	int ends[2] = {-1, -1}, semaphore = -1;
 	char got[100];
 	uint64_t value = 0;
+	struct stat root, now;
 	victim_start(argc, argv);
 	const char *kind = argc > 2 ? argv[2] : "";
 	if (!strcmp(kind, "semaphore")) {
@@ -19,6 +23,11 @@ int main(int argc, char **argv)
 		MUST(pipe(ends));
 		MUST(write(ends[1], "left", 4));
 		MUST(close(ends[1]));
+	} else if (!strcmp(kind, "rooted")) {
+		const char *jail = victim_beside("jail");
+		MUST(mkdir(jail, 0700));
+		MUST(stat(jail, &root));
+		MUST(chroot(jail));
 	} else {
 		FAIL("set-up: nothing is called %s", kind);
 	}
@@ -28,6 +37,9 @@ int main(int argc, char **argv)
 		for (int left = 3; left > 0; left--)
 			CHECK(read(semaphore, &value, 8) == 8 && value == 1, "eventfd semaphore: %lu", value);
 		CHECK(read(semaphore, &value, 8) == -1 && errno == EAGAIN, "eventfd semaphore has more");
+	} else if (!strcmp(kind, "rooted")) {
+		CHECK(stat("/", &now) == 0 && now.st_dev == root.st_dev && now.st_ino == root.st_ino, "another root");
+		CHECK(access("/proc", F_OK) == -1, "a way out of the root");
 	} else if (!strcmp(kind, "packets")) {
 		CHECK(read(ends[0], got, 100) == 3 && !memcmp(got, "one", 3), "first packet");
 		CHECK(read(ends[0], got, 100) == 6 && !memcmp(got, "second", 6), "second packet");

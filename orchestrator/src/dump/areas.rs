@@ -49,7 +49,7 @@ pub fn collect(
     for area in &areas.vmas {
         let path = areas.path(area);
         match kind_of(pid, area, &path, files, &mut all.segments) {
-            Ok(kind) => all.vmas.push(vma_of(area, kind)),
+            Ok(kind) => all.vmas.push(vma_of(area, kind, name_in(&path))),
             Err((reason, remedy)) => refusals.push(Refusal {
                 task: pid.0,
                 object: name_of(area, &path),
@@ -59,6 +59,15 @@ pub fn collect(
         }
     }
     all
+}
+
+/// Returns the name that the program gave to anonymous memory; empty = none.
+fn name_in(path: &[u8]) -> &[u8] {
+    let name = path
+        .strip_prefix(b"[anon:")
+        .or_else(|| path.strip_prefix(b"[anon_shmem:"));
+    name.and_then(|name| name.strip_suffix(b"]"))
+        .unwrap_or_default()
 }
 
 fn name_of(area: &smaps::Vma, path: &[u8]) -> String {
@@ -88,6 +97,21 @@ fn kind_of(
     if flags.contains(VmFlags::SHADOW_STACK) {
         return Err(("it is a shadow stack".into(), ""));
     }
+    if area.protection_key != 0 {
+        return Err((
+            format!(
+                "it has protection key {}, which is not kept yet",
+                area.protection_key
+            ),
+            "",
+        ));
+    }
+    if flags.contains(VmFlags::SYNC) {
+        return Err((
+            "it is mapped with MAP_SYNC, which is not kept yet".into(),
+            "",
+        ));
+    }
     let is_huge = flags.contains(VmFlags::HUGETLB);
     match path {
         b"[vdso]" => Ok(VmaKind::Vdso),
@@ -98,7 +122,9 @@ fn kind_of(
         b"/anon_hugepage (deleted)" if is_huge && !area.shared => Ok(VmaKind::Anonymous),
         _ if is_huge => Err(("shared huge pages of hugetlbfs are not kept yet".into(), "")),
         b"" => Ok(VmaKind::Anonymous),
-        b"/dev/zero (deleted)" if area.shared => {
+        name if area.shared
+            && (name == b"/dev/zero (deleted)" || name.starts_with(b"[anon_shmem:")) =>
+        {
             if !segments.iter().any(|segment| segment.id == area.inode) {
                 segments.push(Segment {
                     id: area.inode,
@@ -107,7 +133,11 @@ fn kind_of(
             }
             Ok(VmaKind::SharedAnonymous(area.inode))
         }
-        name if name.starts_with(b"[anon") => Ok(VmaKind::Anonymous),
+        name if name.starts_with(b"[anon:") => Ok(VmaKind::Anonymous),
+        name if name.starts_with(b"/[aio]") => Err((
+            "it is a ring of asynchronous I/O (io_setup), which is not kept yet".into(),
+            "",
+        )),
         name if name.starts_with(b"/SYSV") => {
             Err(("System V shared memory is not kept yet".into(), ""))
         }
@@ -165,7 +195,7 @@ fn mapped_path(
     Ok(files.add_mapped(path, &found, writable))
 }
 
-fn vma_of(area: &smaps::Vma, kind: VmaKind) -> Vma {
+fn vma_of(area: &smaps::Vma, kind: VmaKind, name: &[u8]) -> Vma {
     let flags = area.vm_flags;
     let advice = ADVICE
         .iter()
@@ -191,6 +221,7 @@ fn vma_of(area: &smaps::Vma, kind: VmaKind) -> Vma {
         sealed: flags.contains(VmFlags::SEALED),
         mempolicy: None,
         guards: Vec::new(),
+        name: name.to_vec(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::descriptor::{Class, Seen, classify};
 use crate::error::Refusal;
 use crate::procfs::{self, fdinfo, smaps};
 use crate::snapshot::*;
+use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, RemoteFd, Tid, fd as kernel, file};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct FileTable {
     pub memfds: Vec<MemfdInode>,
     /// Terminals.
     pub terminals: Vec<TerminalInfo>,
+    /// What of descriptors is not kept.
+    pub losses: Vec<Loss>,
     /// Pipes with their capacity; their bytes are read once nothing can refuse the dump any more.
     pub pipes: Vec<FoundPipe>,
     mapped: BTreeMap<(Vec<u8>, bool), FileId>,
@@ -194,6 +197,11 @@ impl FileTable {
         }
         let name = link.strip_prefix(b"/memfd:").unwrap_or(link);
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+        if kernel::write_hint(own).is_some_and(|hint| hint != 0) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            self.losses
+                .push(Loss::with(Lost::WriteHint, format!("memfd {name}")));
+        }
         let id = self.memfds.len() as u32 + 1;
         self.memfds.push(MemfdInode {
             id,
@@ -311,6 +319,11 @@ impl FileTable {
             owner_of(&seen.own)
         };
         let pos = seen.info.pos.max(0) as u64;
+        for line in &seen.info.other {
+            let line = String::from_utf8_lossy(line);
+            let what = format!("descriptor {}, {line}", seen.fd);
+            self.losses.push(Loss::with(Lost::UnknownState, what));
+        }
         let class = classify(&Seen {
             link: seen.link.clone(),
             mode: seen.stat.mode,
@@ -325,10 +338,16 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, seen.fd, seen.own)?,
-            (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => FileKind::EventFd(EventFd {
-                counter: eventfd.count,
-                semaphore: eventfd.semaphore == Some(true),
-            }),
+            (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => {
+                if eventfd.semaphore.is_none() {
+                    let what = format!("descriptor {}", seen.fd);
+                    self.losses.push(Loss::with(Lost::EventFdKind, what));
+                }
+                FileKind::EventFd(EventFd {
+                    counter: eventfd.count,
+                    semaphore: eventfd.semaphore == Some(true),
+                })
+            }
             (Class::TimerFd, fdinfo::Kind::TimerFd(timer)) => FileKind::TimerFd(TimerFd {
                 clock: timer.clock,
                 ticks: timer.ticks,
@@ -348,7 +367,16 @@ impl FileTable {
                     Vec::new()
                 };
                 epolls.push((seen.fd, self.next_id(), targets));
-                FileKind::Epoll(Epoll::default())
+                FileKind::Epoll(Epoll {
+                    busy_poll: kernel::busy_poll(&seen.own).map(|(usecs, budget, is_preferred)| {
+                        BusyPoll {
+                            usecs,
+                            budget,
+                            is_preferred,
+                        }
+                    }),
+                    ..Epoll::default()
+                })
             }
             (Class::Memfd, _) => {
                 return self
@@ -493,8 +521,13 @@ impl FileTable {
                 }),
             }
         }
-        if let Some(file) = self.files.iter_mut().find(|file| file.id == id) {
-            file.kind = FileKind::Epoll(Epoll { targets: watches });
+        if let Some(file) = self.files.iter_mut().find(|file| file.id == id)
+            && let FileKind::Epoll(now) = &mut file.kind
+        {
+            file.kind = FileKind::Epoll(Epoll {
+                targets: watches,
+                ..std::mem::take(now)
+            });
         }
     }
 

@@ -6,6 +6,8 @@
 mod areas;
 mod descriptor;
 mod files;
+mod losses;
+mod policies;
 mod process;
 mod thread;
 
@@ -15,8 +17,9 @@ use crate::error::{Refusals, Target};
 use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected, questions::Questions};
 use crate::memory::{self, Tally, drain, output::PageOutput, scan, select};
-use crate::procfs;
-use crate::snapshot::{Origin, PageRun, PipeBuffer, SharedMemory, Snapshot, Task};
+use crate::procfs::{self, smaps::VmFlags};
+use crate::snapshot::{Origin, PageRun, PipeBuffer, SharedMemory, Snapshot, Task, Vma};
+use crate::support::Loss;
 use crate::sys::clock::{self, Clock};
 use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen};
@@ -106,6 +109,7 @@ struct Facts {
     segments: Vec<areas::Segment>,
     timers: Vec<procfs::timers::TimerLine>,
     pipes: Vec<PipeBuffer>,
+    losses: Vec<Loss>,
 }
 
 /// Dumps a process into the folder `dir`.
@@ -219,6 +223,7 @@ fn collect(frozen: &Frozen, settings: &Settings) -> Result<Facts, Error> {
     Ok(Facts {
         // Now, as the target stands still: what it leaves in a pipe is what the image has.
         pipes: files.read_pipes()?,
+        losses: losses::collect(pid, &task, &files)?,
         task,
         files,
         segments: collected.segments,
@@ -236,14 +241,48 @@ fn ask(infected: &mut Infected, facts: &mut Facts) -> Result<Origin, Error> {
     let mut questions = Questions::default();
     let of_process = process::ProcessQuestions::ask(&mut questions, &facts.timers);
     let answers = infected.ask(&questions)?;
-    of_process.read(&answers, &mut facts.task, &mut origin);
+    let losses = &mut facts.losses;
+    of_process.read(&answers, &mut facts.task, &mut origin, losses);
     let mut questions = Questions::default();
     let of_thread = thread::ThreadQuestions::ask(&mut questions);
     let answers = infected.ask_threads(&questions)?;
     for (thread, answers) in facts.task.threads.iter_mut().zip(&answers) {
-        of_thread.read(answers, thread);
+        of_thread.read(answers, thread, losses);
+    }
+    if let Some(mm) = &mut facts.task.mm {
+        policies::collect(infected, &mut mm.vmas)?;
+        mm.mlockall = mlockall(infected, &mm.vmas)?;
+    }
+    if let Some(words) = losses::words(losses) {
+        tracing::warn!("{words}");
     }
     Ok(origin)
+}
+
+/// Returns with which flags later mappings are locked. The kernel tells nobody, but the parasite's memory is such a mapping.
+fn mlockall(infected: &Infected, vmas: &[Vma]) -> Result<u32, Error> {
+    let pid = infected.frozen().pid();
+    let is_locked = |vma: &&Vma| vma.locked || vma.locked_on_fault;
+    let before: u64 = vmas.iter().filter(is_locked).map(Vma::len).sum();
+    let [start, end] = infected.range();
+    if procfs::status::read(pid)?.locked_kib < (before + end - start) / 1024 {
+        return Ok(0);
+    }
+    let areas = procfs::smaps::read(pid)?;
+    let parasites = areas
+        .vmas
+        .iter()
+        .find(|area| area.start <= start && start < area.end);
+    let flags = parasites.map_or(VmFlags::empty(), |area| area.vm_flags);
+    let more = match flags.contains(VmFlags::LOCKONFAULT) {
+        true => libc::MCL_ONFAULT,
+        false => 0,
+    };
+    Ok(if flags.contains(VmFlags::LOCKED) {
+        (libc::MCL_FUTURE | more) as u32
+    } else {
+        0
+    })
 }
 
 /// Memory that was written to page files.

@@ -9,6 +9,7 @@ use crate::objects::signals::collect::Actions;
 use crate::objects::timers::collect::Timers;
 use crate::procfs;
 use crate::snapshot::*;
+use crate::support::{Loss, Lost};
 use crate::sys::ptrace::Queue;
 use crate::sys::{self, Pid};
 use crate::tracee::Frozen;
@@ -16,6 +17,13 @@ use crate::tracee::Frozen;
 /// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
 /// by its clocks.
 const NAMESPACES: [&str; 8] = ["pid", "net", "ipc", "uts", "mnt", "user", "cgroup", "time"];
+
+/// `PR_THP_DISABLE_EXCEPT_ADVISED` (Linux 6.18).
+const THP_EXCEPT_ADVISED: u32 = 2;
+
+/// Namespaces that a thread can have for itself; with one of the others it has a working directory of its own too
+/// (`check_unshare_flags`, `kernel/fork.c`). They are looked at before the target stands still: it costs for each thread.
+const OF_THREADS: [&str; 3] = ["net", "ipc", "uts"];
 
 /// What the process is asked.
 #[derive(Debug)]
@@ -38,7 +46,13 @@ impl ProcessQuestions {
     }
 
     /// Adds what the process said of itself.
-    pub fn read(&self, answers: &Answers, task: &mut Task, origin: &mut Origin) {
+    pub fn read(
+        &self,
+        answers: &Answers,
+        task: &mut Task,
+        origin: &mut Origin,
+        losses: &mut Vec<Loss>,
+    ) {
         let facts = self.attributes.read(answers);
         task.sigactions = self.actions.read(answers);
         task.interval_timers = self.timers.read_interval(answers);
@@ -47,18 +61,22 @@ impl ProcessQuestions {
         task.child_subreaper = facts.child_subreaper;
         task.membarrier = facts.membarrier.unwrap_or(0);
         task.mdwe = facts.mdwe;
-        task.mce_kill = facts.mce_kill;
         task.memory_merge = facts.memory_merge;
-        task.tsc_mode = facts.tsc_mode;
-        task.io_flusher = facts.io_flusher;
         for thread in &mut task.threads {
             thread.xcomp_permission = facts.xcomp_permission;
         }
         if let Some(mm) = &mut task.mm {
             mm.dumpable = facts.dumpable;
-            mm.thp_disabled = facts.thp_disabled;
+            mm.thp_disabled = facts.thp_disabled != 0;
+            mm.thp_except_advised = facts.thp_disabled & THP_EXCEPT_ADVISED != 0;
             mm.ldt = facts.ldt;
             mm.brk[1] = answers.result(self.brk).unwrap_or(mm.brk[0]);
+        }
+        if facts.has_core_cookie {
+            losses.push(Loss::of(Lost::CoreCookie));
+        }
+        if facts.has_keyring {
+            losses.push(Loss::with(Lost::Keyring, "of the process"));
         }
         [origin.monotonic_ns, origin.boottime_ns] = facts.clocks_ns;
     }
@@ -103,6 +121,16 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         }
     }
     for tid in procfs::tasks::read(pid)? {
+        for name in OF_THREADS.into_iter().filter(|_| tid != pid.leader()) {
+            let theirs = namespace(Pid(tid.0), name);
+            if theirs.is_some() && theirs != namespace(pid, name) {
+                refuse(
+                    &format!("{name} namespace of thread {tid}"),
+                    "it is not that of the process, which is not kept yet".into(),
+                    "",
+                );
+            }
+        }
         for child in procfs::tasks::read_children(pid, tid)? {
             refuse(
                 &format!("child process {}", child.0),

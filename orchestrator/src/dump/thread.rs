@@ -8,9 +8,12 @@ use crate::objects::sched::collect::Policy;
 use crate::objects::signals::collect::AltStack;
 use crate::procfs::{self, status::Status};
 use crate::snapshot::*;
+use crate::support::{Loss, Lost};
+use crate::sys::fd::Kcmp;
 use crate::sys::ptrace::{self, Queue};
 use crate::sys::{self, Pid, Tid};
 use crate::tracee::Stopped;
+use std::cmp::Ordering;
 
 /// Signals taken from a queue at a time.
 const SIGNALS_AT_ONCE: usize = 32;
@@ -36,12 +39,20 @@ impl ThreadQuestions {
     }
 
     /// Adds what a thread said of itself.
-    pub fn read(&self, answers: &Answers, thread: &mut Thread) {
+    pub fn read(&self, answers: &Answers, thread: &mut Thread, losses: &mut Vec<Loss>) {
         let facts = self.attributes.read(answers);
         thread.clear_child_tid = facts.clear_child_tid;
         thread.pdeath_signal = facts.pdeath_signal;
         thread.creds.securebits = facts.securebits;
         thread.speculation = facts.speculation;
+        thread.mce_kill = facts.mce_kill;
+        thread.tsc_mode = facts.tsc_mode;
+        thread.io_flusher = facts.io_flusher;
+        thread.cpuid_faults = facts.cpuid_faults;
+        if facts.has_keyring {
+            let what = format!("of thread {}", thread.tid);
+            losses.push(Loss::with(Lost::Keyring, what));
+        }
         thread.altstack = self.altstack.read(answers);
         thread.mempolicy = self.policy.read(answers);
     }
@@ -63,6 +74,7 @@ pub fn collect(pid: Pid, stopped: &Stopped, refusals: &mut Vec<Refusal>) -> Resu
             remedy: String::new(),
         });
     }
+    refuse_own(pid, tid, &status, refusals);
     let (head, len) = ptrace::get_robust_list(tid).unwrap_or_default();
     let dispatch = ptrace::get_syscall_user_dispatch(tid)
         .ok()
@@ -106,6 +118,41 @@ pub fn collect(pid: Pid, stopped: &Stopped, refusals: &mut Vec<Refusal>) -> Resu
     })
 }
 
+/// Refuses what a thread has for itself that all threads share in what is kept, and what its processor is set to.
+fn refuse_own(pid: Pid, tid: Tid, status: &Status, refusals: &mut Vec<Refusal>) {
+    let leader = pid.leader();
+    let has_own = |what| tid != leader && sys::fd::kcmp(leader, tid, what) != Ok(Ordering::Equal);
+    let mut reasons = of_processor(status);
+    if has_own(Kcmp::Files) {
+        reasons.push(("descriptors", "it has a table of its own"));
+    }
+    if has_own(Kcmp::Fs) {
+        let own = "it has a directory, root and umask of its own";
+        reasons.push(("working directory", own));
+    }
+    if ptrace::get_regset(tid, ptrace::NT_386_IOPERM, &mut Vec::new()).is_ok() {
+        reasons.push(("I/O ports", "ioperm has opened some"));
+    }
+    refusals.extend(reasons.into_iter().map(|(object, reason)| Refusal {
+        task: pid.0,
+        object: format!("{object} of thread {tid}"),
+        reason: format!("{reason}, which is not kept yet"),
+        remedy: String::new(),
+    }));
+}
+
+/// Returns what of the processor's own settings stands in the way: object and reason.
+fn of_processor(status: &Status) -> Vec<(&'static str, &'static str)> {
+    let mut reasons = Vec::new();
+    if status.untag_mask.is_some_and(|mask| mask != u64::MAX) {
+        reasons.push(("addresses", "they have tags (linear address masking)"));
+    }
+    if !status.x86_thread_features.is_empty() {
+        reasons.push(("shadow stack", "it is on"));
+    }
+    reasons
+}
+
 /// Returns the signals of a queue, oldest first.
 pub fn pending(tid: Tid, queue: Queue) -> Result<Vec<QueuedSignal>, Error> {
     let mut all = Vec::new();
@@ -147,5 +194,29 @@ fn creds(status: &Status) -> Creds {
         securebits: 0,
         no_new_privs: status.no_new_privs,
         lsm_profile: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_processor_are_refused() {
+        let head = "State:\tR\nTgid:\t7\n";
+        let reasons = |more: &str| {
+            let status = procfs::status::parse(format!("{head}{more}").as_bytes());
+            of_processor(&status.expect("parses"))
+        };
+        let plain = "x86_Thread_features:\t\nuntag_mask:\t0xffffffffffffffff\n";
+        assert_eq!(reasons(plain), []);
+        assert_eq!(
+            reasons("x86_Thread_features:\tshstk \n")[0].0,
+            "shadow stack"
+        );
+        assert_eq!(
+            reasons("untag_mask:\t0x81ffffffffffffff\n")[0].0,
+            "addresses"
+        );
     }
 }

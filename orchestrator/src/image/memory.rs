@@ -16,6 +16,8 @@ const MAX_LDT: usize = 8192 * 8;
 pub(super) fn to_record(mm: &Mm, files: &[&OpenFile]) -> pb::MmEntry {
     let ext = pb::ExtMm {
         ldt: (!mm.ldt.is_empty()).then(|| mm.ldt.clone()),
+        thp_except_advised: mm.thp_except_advised.then_some(true),
+        mlockall: (mm.mlockall != 0).then_some(mm.mlockall),
     };
     pb::MmEntry {
         mm_start_code: mm.code[0],
@@ -67,6 +69,7 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
     {
         return wrong!("dumpable {:?} is not known", record.dumpable);
     }
+    let ext = record.ext.as_ref();
     let mm = Mm {
         code: range("code", record.mm_start_code, record.mm_end_code)?,
         data: range("data", record.mm_start_data, record.mm_end_data)?,
@@ -79,6 +82,8 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
         exe: FileId(record.exe_file_id),
         dumpable: record.dumpable,
         thp_disabled: record.thp_disabled.unwrap_or(false),
+        thp_except_advised: ext.is_some_and(|ext| ext.thp_except_advised == Some(true)),
+        mlockall: mlockall(ext)?,
         ldt: ldt(record)?,
         vmas: read.vmas,
         pages: Vec::new(),
@@ -99,6 +104,15 @@ fn auxv(words: &[u64]) -> Checked<Vec<u64>> {
     let mut auxv = without_end(words).to_vec();
     auxv.extend([0, 0]);
     Ok(auxv)
+}
+
+fn mlockall(ext: Option<&pb::ExtMm>) -> Checked<u32> {
+    const FUTURE: u32 = libc::MCL_FUTURE as u32;
+    const ON_FAULT: u32 = FUTURE | libc::MCL_ONFAULT as u32;
+    match ext.and_then(|ext| ext.mlockall).unwrap_or(0) {
+        flags @ (0 | FUTURE | ON_FAULT) => Ok(flags),
+        other => wrong!("flags {other:#x} of mlockall are not known"),
+    }
 }
 
 fn ldt(record: &pb::MmEntry) -> Checked<Vec<u8>> {

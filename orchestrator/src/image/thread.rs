@@ -6,7 +6,7 @@ use super::error::{Checked, wrong};
 use super::limits::{address, comm, signal};
 use super::machine;
 use super::xstate::Layout;
-use crate::objects::{creds, sched, signals};
+use crate::objects::{attributes, creds, sched, signals};
 use crate::snapshot::{RobustList, Rseq, SeccompMode, SyscallDispatch, Thread};
 
 /// The cgroup set that every thread is in: cgroups are the caller's.
@@ -38,6 +38,7 @@ pub(super) fn to_record(
     let mut ext = ext_to_record(thread);
     ext.xstate = machine.xstate;
     sched::image::to_record(thread, &mut core, &mut ext);
+    attributes::image::thread_to_record(thread, &mut ext);
     core.ext = (ext != pb::ExtThread::default()).then_some(ext);
     Ok(pb::CoreEntry {
         mtype: machine.mtype as i32,
@@ -93,6 +94,7 @@ pub(super) fn from_record(
     thread.seccomp = seccomp_from_record(core, leader)?;
     let ext = core.ext.clone().unwrap_or_default();
     sched::image::from_record(core, &ext, &mut thread)?;
+    attributes::image::thread_from_record(&ext, &mut thread)?;
     ext_from_record(&ext, &mut thread)?;
     Ok((thread, machine.missing))
 }

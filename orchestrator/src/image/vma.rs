@@ -107,6 +107,7 @@ fn to_record(vma: &Vma, files: &[&OpenFile]) -> pb::VmaEntry {
         locked_on_fault: vma.locked_on_fault.then_some(true),
         sealed: vma.sealed.then_some(true),
         mempolicy: vma.mempolicy.as_ref().map(policy_to_record),
+        name: (!vma.name.is_empty()).then(|| vma.name.clone()),
     };
     pb::VmaEntry {
         start: vma.start,
@@ -224,6 +225,12 @@ fn from_record(
         unsupported.push((record.start, what));
     }
     let ext = record.ext.clone().unwrap_or_default();
+    if let Some(name) = ext.name.as_ref().filter(|name| !is_name(name)) {
+        return wrong!(
+            "its name of {} bytes is none that the kernel gives",
+            name.len()
+        );
+    }
     let locked_on_fault = ext.locked_on_fault.unwrap_or(false);
     Ok(Vma {
         start: record.start,
@@ -238,7 +245,14 @@ fn from_record(
         sealed: ext.sealed.unwrap_or(false),
         mempolicy: ext.mempolicy.as_ref().map(policy_from_record).transpose()?,
         guards: Vec::new(),
+        name: ext.name.unwrap_or_default(),
     })
+}
+
+/// Returns whether `PR_SET_VMA_ANON_NAME` takes it (`is_valid_name_char`, `ANON_VMA_NAME_MAX_LEN` of `kernel/sys.c`).
+fn is_name(name: &[u8]) -> bool {
+    let is_valid = |byte: &u8| (0x20..0x7f).contains(byte) && !b"\\`$[]".contains(byte);
+    (1..80).contains(&name.len()) && name.iter().all(is_valid)
 }
 
 fn check(record: &pb::VmaEntry) -> Checked<()> {

@@ -161,7 +161,8 @@ pub fn infect(mut frozen: Frozen) -> Result<Infected, Error> {
 }
 
 fn map_remote(frozen: &mut Frozen, parts: &Parts) -> Result<u64, Error> {
-    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    // Executable from the start: under PR_SET_MDWE nothing becomes that later. We write by a mapping of our own.
+    let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
     Ok(frozen.remote(
         "mmap",
@@ -210,6 +211,11 @@ impl Infected {
         self.frozen.as_ref().expect("frozen until cured")
     }
 
+    /// Returns the range of the parasite's memory in the target.
+    pub fn range(&self) -> [u64; 2] {
+        [self.base, self.base + self.parts.len as u64]
+    }
+
     fn frozen_mut(&mut self) -> &mut Frozen {
         self.frozen.as_mut().expect("frozen until cured")
     }
@@ -228,10 +234,11 @@ impl Infected {
                 ..Control::default()
             },
         );
-        let (base, text) = (self.base, PARASITE.text_len as u64);
-        let prot = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+        let text = PARASITE.text_len as u64;
+        let (data, len) = (self.base + text, self.parts.len as u64 - text);
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         self.frozen_mut()
-            .remote("mprotect", libc::SYS_mprotect, [base, text, prot, 0, 0, 0])?;
+            .remote("mprotect", libc::SYS_mprotect, [data, len, prot, 0, 0, 0])?;
         let pid = self.pid();
         let tied = sys::lifeline::Lifeline::tie(&self.mapping, self.parts.control);
         self.lifeline = Some(tied.map_err(|source| Error::Own {

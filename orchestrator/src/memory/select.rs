@@ -132,6 +132,7 @@ mod tests {
             sealed: false,
             mempolicy: None,
             guards: Vec::new(),
+            name: Vec::new(),
         }
     }
 

@@ -240,6 +240,10 @@ fn plan_watches(m: &mut Making<'_>) {
         let (FileKind::Epoll(epoll), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) else {
             continue;
         };
+        if let Some(poll) = epoll.busy_poll {
+            m.b.object(object(fd, file));
+            epoll::plan::plan_busy_poll(&mut m.b, fd, poll);
+        }
         for target in &epoll.targets {
             m.b.object(Object::Descriptor(
                 fd,

@@ -23,6 +23,8 @@ pub struct Host {
     pub dumped_vdso: BTreeMap<i32, VdsoCode>,
     /// `PR_TIMER_CREATE_RESTORE_IDS` is known (Linux 6.15).
     pub timer_restore_ids: bool,
+    /// Anonymous memory can be named (`PR_SET_VMA_ANON_NAME`, `CONFIG_ANON_VMA_NAME`).
+    pub has_area_names: bool,
     /// Credentials of the process that restores, which the restored tasks start with.
     pub creds: Creds,
     /// Its session.

@@ -177,6 +177,24 @@ fn plan_advice(m: &mut Making<'_>, vma: &Vma, bits: u64) {
     }
 }
 
+/// `PR_SET_VMA`, whose function 0 sets the name of anonymous memory (Linux 5.17).
+const PR_SET_VMA: u64 = 0x5356_4d41;
+
+fn plan_name(m: &mut Making<'_>, vma: &Vma) {
+    if vma.name.is_empty() {
+        return;
+    }
+    if !m.host.has_area_names {
+        let what = area(vma);
+        return m
+            .report
+            .lose(format!("{what}: its name: this kernel knows none"));
+    }
+    let name = m.b.put_cstr(&vma.name);
+    let args = [PR_SET_VMA, 0, vma.start, vma.len(), name];
+    m.b.call_returns(libc::SYS_prctl, &args, 0);
+}
+
 /// Adds what an area still needs when its content is in place.
 fn plan_finish_area(m: &mut Making<'_>, vma: &Vma, is_filled: bool) {
     m.b.object(area(vma));
@@ -192,6 +210,7 @@ fn plan_finish_area(m: &mut Making<'_>, vma: &Vma, is_filled: bool) {
         );
     }
     plan_advice(m, vma, vma.advice & !ADVICE_EARLY);
+    plan_name(m, vma);
     if vma.locked || vma.locked_on_fault {
         let flags = u64::from(vma.locked_on_fault) * MLOCK_ONFAULT;
         // Locking faults all pages in, and tells of those that cannot be (PROT_NONE, guard regions) after it has locked

@@ -23,6 +23,10 @@ pub fn plan_mm(m: &mut Making<'_>) {
         m.b.object(Object::Task("memory merging (KSM)"));
         m.b.call_returns(libc::SYS_prctl, &[PR_SET_MEMORY_MERGE, 1], 0);
     }
+    if m.mm.mlockall != 0 {
+        m.b.object(Object::Task("locking of later mappings"));
+        m.b.call_returns(libc::SYS_mlockall, &[u64::from(m.mm.mlockall)], 0);
+    }
     memory::plan_seals(m);
     if let Some(bits) = m.task.mdwe.filter(|&bits| bits != 0) {
         m.b.object(Object::Task("memory-deny-write-execute"));

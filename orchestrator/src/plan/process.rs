@@ -53,12 +53,16 @@ pub fn plan_room(m: &mut Making<'_>) {
     m.b.call_returns(libc::SYS_close_range, &args, 0);
 }
 
+/// `PR_THP_DISABLE_EXCEPT_ADVISED` (Linux 6.18, `linux/prctl.h`).
+const THP_EXCEPT_ADVISED: u64 = 2;
+
 /// Adds what decides how memory is made.
 pub fn plan_early(m: &mut Making<'_>) {
     if m.mm.thp_disabled {
         m.b.object(Object::Task("no transparent huge pages"));
         let disable = libc::PR_SET_THP_DISABLE as u64;
-        m.b.call_returns(libc::SYS_prctl, &[disable, 1], 0);
+        let flags = u64::from(m.mm.thp_except_advised) * THP_EXCEPT_ADVISED;
+        m.b.call_returns(libc::SYS_prctl, &[disable, 1, flags], 0);
     }
 }
 

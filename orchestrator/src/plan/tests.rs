@@ -55,6 +55,7 @@ fn vma(start: u64, pages: u64, prot: u32, flags: u32, kind: VmaKind) -> Vma {
         sealed: false,
         mempolicy: None,
         guards: Vec::new(),
+        name: Vec::new(),
     }
 }
 
@@ -541,6 +542,7 @@ fn a_watch_of_a_number_used_again_gets_it_for_a_moment() {
     };
     let epoll = Epoll {
         targets: vec![target(5, 21), target(0, 21), target(8, 21)],
+        busy_poll: None,
     };
     snapshot.files.push(file(20, 2, FileKind::Epoll(epoll)));
     snapshot.files.push(file(
@@ -581,6 +583,7 @@ fn a_watch_of_a_number_used_again_gets_it_for_a_moment() {
         2,
         FileKind::Epoll(Epoll {
             targets: vec![lost],
+            busy_poll: None,
         }),
     );
     assert!(refused(&snapshot)[0].reason.contains("12"));

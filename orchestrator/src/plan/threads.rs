@@ -96,7 +96,7 @@ pub fn plan_own(m: &mut Making<'_>, thread: &Thread) {
     }
     signals::plan::plan_altstack(&mut m.b, thread);
     sched::plan::plan_sched(&mut m.b, thread, m.host, m.report);
-    attributes::plan::plan_thread(&mut m.b, thread);
+    attributes::plan::plan_thread(&mut m.b, thread, m.host, m.report);
 }
 
 /// Adds the TLS slots of the GDT, and room for AMX tiles in the kernel's copy of the thread's registers.
@@ -135,5 +135,5 @@ pub fn plan_privileges(m: &mut Making<'_>, thread: &Thread) {
 
 /// Adds what must not be in force while the blob runs, or is reset by a change of credentials.
 pub fn plan_last(m: &mut Making<'_>, thread: &Thread) {
-    attributes::plan::plan_thread_last(&mut m.b, m.task, thread);
+    attributes::plan::plan_thread_last(&mut m.b, thread);
 }

@@ -230,6 +230,7 @@ mod tests {
             sealed: false,
             mempolicy: None,
             guards: Vec::new(),
+            name: Vec::new(),
         }
     }
 

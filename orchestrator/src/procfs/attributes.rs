@@ -15,6 +15,27 @@ pub fn read_loginuid(pid: Pid) -> Result<u32> {
     number("loginuid", pid, |line| line.number("a user"))
 }
 
+/// Reads `sessionid`: of the audit session; `u32::MAX` = none.
+pub fn read_sessionid(pid: Pid) -> Result<u32> {
+    number("sessionid", pid, |line| line.number("a session"))
+}
+
+/// Reads a file of `attr`; `None` where no security module has anything to say.
+pub fn read_label(pid: Pid, name: &str) -> Option<Vec<u8>> {
+    let mut label = Subject::from(pid).read(&format!("attr/{name}")).ok()?;
+    label.truncate(label.trim_ascii_end().len());
+    (!label.is_empty()).then_some(label)
+}
+
+/// Returns whether there is a System V semaphore in our namespace, in doubt yes.
+pub fn has_semaphores() -> bool {
+    // The first line is the header.
+    let text = std::fs::read("/proc/sysvipc/sem");
+    text.map_or(true, |text| {
+        text.iter().filter(|&&byte| byte == b'\n').count() > 1
+    })
+}
+
 /// Reads `coredump_filter`.
 pub fn read_coredump_filter(pid: Pid) -> Result<u32> {
     number("coredump_filter", pid, |line| line.hex32("a mask"))

@@ -35,6 +35,8 @@ pub struct Vma {
     pub vm_flags: VmFlags,
     /// What the lines between say, in bytes; 0 from `maps`.
     pub sizes: Sizes,
+    /// Protection key (`pkey_mprotect`), where the processor has them; 0 from `maps`.
+    pub protection_key: u32,
 }
 
 /// Sizes of an area that are kept, in bytes.
@@ -356,6 +358,7 @@ impl<'a> Parser<'a> {
             path,
             vm_flags: VmFlags::empty(),
             sizes: Sizes::default(),
+            protection_key: 0,
         })
     }
 
@@ -403,6 +406,7 @@ impl<'a> Parser<'a> {
             swap: size(3)?,
             hugetlb: size(4)?.saturating_add(size(5)?),
         };
+        vma.protection_key = protection_key(&self.text[..self.at + layout.offsets[FLAGS]]);
         let flags = self.at + layout.offsets[FLAGS] + LABELS[FLAGS].len();
         let end = self.line_end(flags);
         vma.vm_flags = vm_flags(&self.text[flags..end]);
@@ -410,6 +414,19 @@ impl<'a> Parser<'a> {
         self.at = self.text.len().min(end + 1);
         Ok(())
     }
+}
+
+/// Reads the line `ProtectionKey:  %8u` at the end of `text`: it stands before `VmFlags` where the processor has keys.
+fn protection_key(text: &[u8]) -> u32 {
+    const LABEL: &[u8] = b"ProtectionKey:";
+    const LINE: usize = LABEL.len() + 2 + 8 + 1;
+    let line = text
+        .last_chunk::<LINE>()
+        .and_then(|line| line.strip_prefix(LABEL));
+    let digits = line
+        .map(<[u8]>::trim_ascii)
+        .and_then(|digits| str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 /// Parses `rwxp`.

@@ -50,6 +50,10 @@ pub struct Status {
     pub x86_thread_features: Vec<Vec<u8>>,
     /// Those that are locked.
     pub x86_thread_features_locked: Vec<Vec<u8>>,
+    /// Bits of an address that mean something (linear address masking, 6.4 and up).
+    pub untag_mask: Option<u64>,
+    /// Locked memory, in KiB.
+    pub locked_kib: u64,
     /// Number of threads.
     pub threads: u32,
     /// Signals queued for the user, and how many may be.
@@ -127,6 +131,8 @@ fn identity(status: &mut Status, key: &[u8], mut line: Line<'_>) -> Result<()> {
         b"THP_enabled" => status.thp_enabled = Some(flag(line)?),
         b"x86_Thread_features" => status.x86_thread_features = words(line),
         b"x86_Thread_features_locked" => status.x86_thread_features_locked = words(line),
+        b"untag_mask" => status.untag_mask = Some(line.hex("a mask")?),
+        b"VmLck" => status.locked_kib = line.number("a size in kB")?,
         b"Threads" => status.threads = line.number("a number of threads")?,
         _ => {}
     }

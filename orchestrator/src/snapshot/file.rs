@@ -130,6 +130,19 @@ pub struct EventFd {
 pub struct Epoll {
     /// What it watches.
     pub targets: Vec<EpollTarget>,
+    /// `EPIOCSPARAMS`: how it polls network devices; `None` = as made.
+    pub busy_poll: Option<BusyPoll>,
+}
+
+/// How an epoll polls network devices (`struct epoll_params`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BusyPoll {
+    /// Microseconds at a time; 0 = not at all.
+    pub usecs: u32,
+    /// Packets at a time.
+    pub budget: u16,
+    /// Whether it is preferred to interrupts.
+    pub is_preferred: bool,
 }
 
 /// One watch of an epoll.

@@ -25,6 +25,10 @@ pub struct Mm {
     pub dumpable: Option<i32>,
     /// `PR_GET_THP_DISABLE`.
     pub thp_disabled: bool,
+    /// With `PR_THP_DISABLE_EXCEPT_ADVISED`: but where `madvise` asks for them.
+    pub thp_except_advised: bool,
+    /// `mlockall`: `MCL_FUTURE`, with `MCL_ONFAULT` or without; 0 = later mappings are not locked.
+    pub mlockall: u32,
     /// `modify_ldt` entries, 8 bytes each, from entry 0; empty = none.
     pub ldt: Vec<u8>,
     /// Areas by ascending address.
@@ -61,6 +65,8 @@ pub struct Vma {
     pub mempolicy: Option<super::thread::MemPolicy>,
     /// Guard regions inside (`MADV_GUARD_INSTALL`): start and end addresses.
     pub guards: Vec<[u64; 2]>,
+    /// `PR_SET_VMA_ANON_NAME`; empty = none.
+    pub name: Vec<u8>,
 }
 
 /// What an area maps.

@@ -12,8 +12,9 @@ pub mod thread;
 pub mod timer;
 
 pub use file::{
-    DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, MemfdFile, MemfdInode,
-    OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal, TerminalInfo, TimerFd,
+    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, MemfdFile,
+    MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal,
+    TerminalInfo, TimerFd,
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use signal::{QueuedSignal, SigAction};

@@ -59,16 +59,10 @@ pub struct Task {
     pub coredump_filter: Option<u32>,
     /// Nice value of the task's autogroup.
     pub autogroup_nice: Option<i32>,
-    /// `PR_MCE_KILL_GET`: 0 late, 1 early, 2 default.
-    pub mce_kill: Option<u32>,
     /// `PR_GET_MDWE` bits.
     pub mdwe: Option<u32>,
     /// `PR_GET_MEMORY_MERGE`.
     pub memory_merge: Option<bool>,
-    /// `PR_GET_TSC`: 1 enabled, 2 SIGSEGV.
-    pub tsc_mode: Option<u32>,
-    /// `PR_GET_IO_FLUSHER`.
-    pub io_flusher: Option<bool>,
     /// Threads, the leader (tid = pid) first.
     pub threads: Vec<Thread>,
 }

@@ -44,6 +44,14 @@ pub struct Thread {
     pub syscall_dispatch: Option<SyscallDispatch>,
     /// `PR_GET_SPECULATION_CTRL` for store bypass, indirect branch and L1D flush, where settable per task.
     pub speculation: [Option<u32>; 3],
+    /// `PR_MCE_KILL_GET`: 0 late, 1 early, 2 default.
+    pub mce_kill: Option<u32>,
+    /// `PR_GET_TSC`: 1 enabled, 2 SIGSEGV.
+    pub tsc_mode: Option<u32>,
+    /// `PR_GET_IO_FLUSHER`; the kernel tells only those who could set it.
+    pub io_flusher: Option<bool>,
+    /// `ARCH_GET_CPUID` is 0: CPUID raises SIGSEGV.
+    pub cpuid_faults: bool,
     /// Features of dynamic xstate that the process asked for (`ARCH_GET_XCOMP_PERM`); 0 = not recorded.
     pub xcomp_permission: u64,
 }

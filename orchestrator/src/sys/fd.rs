@@ -228,6 +228,33 @@ pub fn readable_bytes(fd: impl AsFd) -> Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Returns how long what is written to the file behind a descriptor will live (`F_GET_RW_HINT`); 0 = not said.
+pub fn write_hint(fd: impl AsFd) -> Option<u64> {
+    /// `F_GET_RW_HINT` of `linux/fcntl.h`.
+    const GET_RW_HINT: i32 = 1024 + 11;
+    let mut hint = 0u64;
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: F_GET_RW_HINT writes one `u64` through the pointer to `hint`.
+    let result = unsafe { libc::fcntl(fd, GET_RW_HINT, &raw mut hint) };
+    (result == 0).then_some(hint)
+}
+
+/// `EPIOCGPARAMS` of `linux/eventpoll.h`.
+const EPIOCGPARAMS: u64 = 0x8008_8a02;
+
+/// Returns how an epoll polls network devices, as microseconds and packets at a time and whether that is preferred to
+/// interrupts; `None` where it does not, or the kernel cannot (before 6.9).
+pub fn busy_poll(epoll: impl AsFd) -> Option<(u32, u16, bool)> {
+    let mut params = [0u8; 8];
+    let fd = epoll.as_fd().as_raw_fd();
+    // SAFETY: EPIOCGPARAMS writes the 8 bytes of `struct epoll_params` through the pointer.
+    let result = unsafe { libc::ioctl(fd, EPIOCGPARAMS, params.as_mut_ptr()) };
+    let [usecs @ .., low, high, preferred, _] = params;
+    let is_set = result == 0 && params != [0; 8];
+    let (usecs, budget) = (u32::from_le_bytes(usecs), u16::from_le_bytes([low, high]));
+    is_set.then_some((usecs, budget, preferred != 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,6 +91,13 @@ pub fn set_timer_slack(ns: usize) -> Result<()> {
     prctl("prctl(PR_SET_TIMERSLACK)", libc::PR_SET_TIMERSLACK, ns).map(drop)
 }
 
+/// Returns whether anonymous memory can be named (`PR_SET_VMA_ANON_NAME`, 5.17 and up, where the kernel is built with it).
+pub fn can_name_memory() -> bool {
+    /// `PR_SET_VMA`; its function 0 names no memory here.
+    const SET_VMA: i32 = 0x5356_4d41;
+    prctl("prctl(PR_SET_VMA)", SET_VMA, 0).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,8 @@ const GET_SYSCALL_USER_DISPATCH_CONFIG: usize = 0x4211;
 
 /// Note type of the whole extended state.
 pub const NT_X86_XSTATE: u32 = 0x202;
+/// `NT_386_IOPERM`: the ports that `ioperm` opened; ENXIO where there are none.
+pub const NT_386_IOPERM: u32 = 0x201;
 
 /// `PTRACE_EVENT_STOP`, what an interrupted or group-stopped thread reports.
 pub const EVENT_STOP: i32 = 128;

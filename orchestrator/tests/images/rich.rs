@@ -19,6 +19,7 @@ fn vma(start: u64, pages: u64, kind: VmaKind) -> Vma {
         sealed: false,
         mempolicy: None,
         guards: Vec::new(),
+        name: b"stacks".to_vec(),
     }
 }
 
@@ -109,6 +110,11 @@ fn files() -> Vec<OpenFile> {
             libc::O_RDWR,
             FileKind::Epoll(Epoll {
                 targets: vec![target],
+                busy_poll: Some(BusyPoll {
+                    usecs: 100,
+                    budget: 9,
+                    is_preferred: true,
+                }),
             }),
         ),
         open(8, libc::O_RDWR, FileKind::TimerFd(timerfd)),
@@ -224,6 +230,8 @@ fn mm() -> Mm {
         exe: FileId(1),
         dumpable: Some(1),
         thp_disabled: true,
+        thp_except_advised: true,
+        mlockall: 6,
         ldt: vec![7; 16],
         vmas: vec![
             guarded,
@@ -312,6 +320,10 @@ fn thread(tid: i32) -> Thread {
             selector: 0x10_0100,
         }),
         speculation: [Some(1), None, Some(2)],
+        mce_kill: Some(1),
+        tsc_mode: Some(2),
+        io_flusher: Some(false),
+        cpuid_faults: true,
         xcomp_permission: 1 << 18,
     }
 }
@@ -452,11 +464,8 @@ fn attributes() -> Task {
         stop_signal: Some(19),
         coredump_filter: Some(0x33),
         autogroup_nice: Some(-3),
-        mce_kill: Some(1),
         mdwe: Some(1),
         memory_merge: Some(true),
-        tsc_mode: Some(2),
-        io_flusher: Some(false),
         ..Task::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::image::error::{Checked, wrong};
 use crate::image::limits::{comm, signal};
-use crate::snapshot::{Task, TaskState};
+use crate::snapshot::{Task, TaskState, Thread};
 use proto::pb;
 
 /// Values of `task_core_entry.task_state`.
@@ -36,11 +36,8 @@ pub(crate) fn to_record(task: &Task, record: &mut pb::TaskCoreEntry) {
     let ext = pb::ExtTask {
         coredump_filter: task.coredump_filter,
         autogroup_nice: task.autogroup_nice,
-        mce_kill: task.mce_kill,
         mdwe: task.mdwe,
         memory_merge: task.memory_merge,
-        tsc_mode: task.tsc_mode,
-        io_flusher: task.io_flusher,
     };
     record.ext = (ext != pb::ExtTask::default()).then_some(ext);
 }
@@ -82,11 +79,8 @@ pub(crate) fn from_record(record: &pb::TaskCoreEntry, task: &mut Task) -> Checke
     };
     task.coredump_filter = ext.coredump_filter;
     task.autogroup_nice = ext.autogroup_nice;
-    task.mce_kill = ext.mce_kill;
     task.mdwe = ext.mdwe;
     task.memory_merge = ext.memory_merge;
-    task.tsc_mode = ext.tsc_mode;
-    task.io_flusher = ext.io_flusher;
     if task
         .autogroup_nice
         .is_some_and(|nice| !(-20..=19).contains(&nice))
@@ -96,12 +90,29 @@ pub(crate) fn from_record(record: &pb::TaskCoreEntry, task: &mut Task) -> Checke
             task.autogroup_nice
         );
     }
-    if task.mce_kill.is_some_and(|policy| policy > 2) || task.tsc_mode.is_some_and(|mode| mode > 2)
-    {
+    Ok(())
+}
+
+/// Fills the extension of a thread's record with its attributes.
+pub(crate) fn thread_to_record(thread: &Thread, ext: &mut pb::ExtThread) {
+    ext.mce_kill = thread.mce_kill;
+    ext.tsc_mode = thread.tsc_mode;
+    ext.io_flusher = thread.io_flusher;
+    ext.cpuid_faults = thread.cpuid_faults.then_some(true);
+}
+
+/// Fills a thread with the attributes in the extension of its record.
+pub(crate) fn thread_from_record(ext: &pb::ExtThread, thread: &mut Thread) -> Checked<()> {
+    thread.mce_kill = ext.mce_kill;
+    thread.tsc_mode = ext.tsc_mode;
+    thread.io_flusher = ext.io_flusher;
+    thread.cpuid_faults = ext.cpuid_faults.unwrap_or(false);
+    let is_known = |value: Option<u32>| value.is_none_or(|value| value <= 2);
+    if !is_known(thread.mce_kill) || !is_known(thread.tsc_mode) {
         return wrong!(
             "machine-check policy {:?} or TSC mode {:?} is not known",
-            task.mce_kill,
-            task.tsc_mode
+            thread.mce_kill,
+            thread.tsc_mode
         );
     }
     Ok(())

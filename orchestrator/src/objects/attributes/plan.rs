@@ -8,6 +8,8 @@ const MCE_KILL_SET: u64 = 1;
 const MCE_KILL_DEFAULT: u32 = 2;
 /// `PR_SET_IO_FLUSHER` (Linux 5.6).
 const PR_SET_IO_FLUSHER: u64 = 57;
+/// `ARCH_SET_CPUID` (Linux 4.12): ENODEV where the processor cannot.
+const ARCH_SET_CPUID: u64 = 0x1012;
 /// `PR_TSC_ENABLE`.
 const TSC_ENABLE: u32 = 1;
 /// Speculation that can be controlled per task: store bypass, indirect branch, L1D flush; their states.
@@ -20,30 +22,13 @@ pub fn plan_process(b: &mut Builder, task: &Task, host: &Host, report: &mut Repo
     b.object(Object::Task("personality"));
     b.call(libc::SYS_personality, &[u64::from(task.personality)]);
     if task.child_subreaper {
-        prctl(
-            b,
-            "child subreaper",
-            &[libc::PR_SET_CHILD_SUBREAPER as u64, 1],
-        );
+        b.object(Object::Task("child subreaper"));
+        let set = libc::PR_SET_CHILD_SUBREAPER as u64;
+        b.call_returns(libc::SYS_prctl, &[set, 1], 0);
     }
     for bit in (0..32).filter(|bit| task.membarrier >> bit & 1 != 0) {
         b.object(Object::Task("membarrier registration"));
         b.call_returns(libc::SYS_membarrier, &[1 << bit, 0, 0], 0);
-    }
-    if let Some(policy) = task.mce_kill.filter(|&policy| policy != MCE_KILL_DEFAULT) {
-        let set = libc::PR_MCE_KILL as u64;
-        prctl(
-            b,
-            "machine-check policy",
-            &[set, MCE_KILL_SET, u64::from(policy)],
-        );
-    }
-    if task.io_flusher == Some(true) {
-        if host.has_sys_resource() {
-            prctl(b, "I/O flusher", &[PR_SET_IO_FLUSHER, 1]);
-        } else {
-            report.lose("I/O flusher state: setting it needs CAP_SYS_RESOURCE");
-        }
     }
     plan_proc_files(b, task, host, report);
 }
@@ -83,7 +68,22 @@ fn plan_proc_files(b: &mut Builder, task: &Task, host: &Host, report: &mut Repor
 }
 
 /// Adds what a thread has of this.
-pub fn plan_thread(b: &mut Builder, thread: &Thread) {
+pub fn plan_thread(b: &mut Builder, thread: &Thread, host: &Host, report: &mut Report) {
+    if let Some(policy) = thread.mce_kill.filter(|&policy| policy != MCE_KILL_DEFAULT) {
+        let set = libc::PR_MCE_KILL as u64;
+        let args = [set, MCE_KILL_SET, u64::from(policy)];
+        prctl(b, thread, "machine-check policy", &args);
+    }
+    if thread.io_flusher == Some(true) {
+        if host.has_sys_resource() {
+            prctl(b, thread, "I/O flusher", &[PR_SET_IO_FLUSHER, 1]);
+        } else {
+            report.lose(format!(
+                "thread {}: I/O flusher state: setting it needs CAP_SYS_RESOURCE",
+                thread.tid
+            ));
+        }
+    }
     for (which, state) in (0_u64..).zip(thread.speculation) {
         let Some(state) = state else { continue };
         let can_be_set = state & SPEC_PRCTL != 0;
@@ -99,19 +99,22 @@ pub fn plan_thread(b: &mut Builder, thread: &Thread) {
 
 /// Adds what is in force from then on, or would be reset by the change of credentials before. The parent-death signal,
 /// which is reset too, is set by the commit: no parent that ends before may send it.
-pub fn plan_thread_last(b: &mut Builder, task: &Task, thread: &Thread) {
-    if let Some(mode) = task
+pub fn plan_thread_last(b: &mut Builder, thread: &Thread) {
+    if let Some(mode) = thread
         .tsc_mode
         .filter(|&mode| mode != TSC_ENABLE && mode != 0)
     {
-        b.object(Object::Thread(thread.tid, "time-stamp counter"));
         let set = libc::PR_SET_TSC as u64;
-        b.call_returns(libc::SYS_prctl, &[set, u64::from(mode)], 0);
+        prctl(b, thread, "time-stamp counter", &[set, u64::from(mode)]);
+    }
+    if thread.cpuid_faults {
+        b.object(Object::Thread(thread.tid, "faulting of CPUID"));
+        b.call_returns(libc::SYS_arch_prctl, &[ARCH_SET_CPUID, 0], 0);
     }
 }
 
-fn prctl(b: &mut Builder, what: &'static str, args: &[u64]) {
-    b.object(Object::Task(what));
+fn prctl(b: &mut Builder, thread: &Thread, what: &'static str, args: &[u64]) {
+    b.object(Object::Thread(thread.tid, what));
     b.call_returns(libc::SYS_prctl, args, 0);
 }
 
@@ -121,8 +124,11 @@ mod tests {
 
     #[test]
     fn what_this_process_may_not_set_is_named() {
-        let task = Task {
+        let thread = Thread {
             io_flusher: Some(true),
+            ..Thread::default()
+        };
+        let task = Task {
             oom_score_adj: Some(-5),
             autogroup_nice: Some(3),
             pid: 4,
@@ -131,11 +137,13 @@ mod tests {
         };
         let (mut b, mut report) = (Builder::for_test(), Report::default());
         plan_process(&mut b, &task, &Host::default(), &mut report);
+        plan_thread(&mut b, &thread, &Host::default(), &mut report);
         assert_eq!(report.not_kept.len(), 3, "{:?}", report.not_kept);
         assert_eq!(b.calls().len(), 1, "personality");
         let mut host = Host::default();
         host.creds.cap_effective = 1 << 24;
         plan_process(&mut b, &task, &host, &mut report);
+        plan_thread(&mut b, &thread, &host, &mut report);
         assert_eq!(report.not_kept.len(), 4);
         assert!(b.calls().iter().any(|call| call.1[0] == PR_SET_IO_FLUSHER));
     }

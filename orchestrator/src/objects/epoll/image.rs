@@ -1,8 +1,8 @@
 //! Between the fact and its record. Which open file description a watch is on, the peer does not keep: an extension.
 
-use crate::image::error::Checked;
+use crate::image::error::{Checked, wrong};
 use crate::image::limits::fd;
-use crate::snapshot::{Epoll, EpollTarget, FileId, OpenFile};
+use crate::snapshot::{BusyPoll, Epoll, EpollTarget, FileId, OpenFile};
 use proto::pb;
 
 /// Returns the record of `fact`, which is open as `file`.
@@ -16,6 +16,11 @@ pub(crate) fn to_record(
         flags: file.flags,
         fown,
         tfd: fact.targets.iter().map(target_to_record).collect(),
+        ext: fact.busy_poll.map(|poll| pb::ExtEpoll {
+            busy_poll_usecs: poll.usecs,
+            busy_poll_budget: u32::from(poll.budget),
+            prefer_busy_poll: poll.is_preferred,
+        }),
     }
 }
 
@@ -26,7 +31,21 @@ pub(crate) fn from_record(record: &pb::EventpollFileEntry) -> Checked<Epoll> {
         .iter()
         .map(target_from_record)
         .collect::<Checked<_>>()?;
-    Ok(Epoll { targets })
+    let busy_poll = record.ext.as_ref().map(busy_poll).transpose()?;
+    Ok(Epoll { targets, busy_poll })
+}
+
+/// The kernel takes numbers of microseconds that fit an `int` (`ep_eventpoll_bp_ioctl`, `fs/eventpoll.c`).
+fn busy_poll(record: &pb::ExtEpoll) -> Checked<BusyPoll> {
+    let (usecs, budget) = (record.busy_poll_usecs, record.busy_poll_budget);
+    match u16::try_from(budget) {
+        Ok(budget) if i32::try_from(usecs).is_ok() => Ok(BusyPoll {
+            usecs,
+            budget,
+            is_preferred: record.prefer_busy_poll,
+        }),
+        _ => wrong!("busy polling for {usecs} us or {budget} packets"),
+    }
 }
 
 fn target_to_record(target: &EpollTarget) -> pb::EventpollTfdEntry {

@@ -89,7 +89,7 @@ fn blocks_that_differ_are_read_too() {
     let text = smaps(&[
         (header, block(1, "rd", "")),
         (header, block(123_456_789, "rd wr", "")),
-        (header, block(2, "rd", "ProtectionKey:         0\n")),
+        (header, block(2, "rd", "ProtectionKey:         7\n")),
         (header, block(3, "ex", "")),
     ]);
     let vmas = parse(&text).expect("parses");
@@ -97,6 +97,8 @@ fn blocks_that_differ_are_read_too() {
     assert_eq!(rss, [1, 123_456_789, 2, 3]);
     assert_eq!(vmas[1].vm_flags, VmFlags::READ | VmFlags::WRITE);
     assert_eq!(vmas[3].vm_flags, VmFlags::EXEC);
+    let keys: Vec<u32> = vmas.iter().map(|vma| vma.protection_key).collect();
+    assert_eq!(keys, [0, 0, 7, 0]);
 }
 
 #[test]

@@ -1,0 +1,234 @@
+//! The table: one row for each attribute, by what has it. What a row says is proven by the file and word at its end.
+
+use super::{Attribute, Fate, Lost, Scope};
+use Fate::{Kept, Refused, Untold, Warned};
+use Scope::{Area, Descriptor, Memory, Process, Thread};
+
+const fn row(
+    scope: Scope,
+    name: &'static str,
+    fate: Fate,
+    [read, set, record]: [&'static str; 3],
+    proof: (&'static str, &'static str),
+) -> Attribute {
+    Attribute {
+        scope,
+        name,
+        read,
+        set,
+        record,
+        fate,
+        proof: Some(proof),
+    }
+}
+
+/// A row of what is refused: `read` says how it is found out.
+const fn refused(
+    scope: Scope,
+    name: &'static str,
+    read: &'static str,
+    proof: (&'static str, &'static str),
+) -> Attribute {
+    row(scope, name, Refused, [read, "", ""], proof)
+}
+
+/// A row of what is named: `why` is told by the dump too.
+const fn named(
+    scope: Scope,
+    name: &'static str,
+    lost: Lost,
+    [read, why]: [&'static str; 2],
+    proof: (&'static str, &'static str),
+) -> Attribute {
+    row(scope, name, Warned(lost), [read, why, ""], proof)
+}
+
+/// A row of what the kernel tells nobody: `set` says by what it is made.
+const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribute {
+    Attribute {
+        scope,
+        name,
+        read: "",
+        set,
+        record: "",
+        fate: Untold,
+        proof: None,
+    }
+}
+
+const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
+const SETTINGS_C: &str = "tests/victims/settings.c";
+const SIGNALS_C: &str = "tests/victims/signals.c";
+const TIMERS_C: &str = "tests/victims/timers.c";
+const THREADS_C: &str = "tests/victims/threads.c";
+const BLOCKED_C: &str = "tests/victims/blocked.c";
+const MAPS_C: &str = "tests/victims/maps.c";
+const TILES_C: &str = "tests/victims/tiles.c";
+const FPU_C: &str = "tests/victims/fpu.c";
+const FILES_C: &str = "tests/victims/files.c";
+const PIPES_C: &str = "tests/victims/pipes.c";
+const WIDOWED_C: &str = "tests/victims/widowed.c";
+const COUNTER_C: &str = "tests/victims/counter.c";
+const REFUSALS: &str = "tests/tests/refusals.rs";
+const LOSSES: &str = "tests/tests/losses.rs";
+const WORDS: &str = "orchestrator/src/support/mod.rs";
+const ROUNDTRIP: &str = "tests/tests/roundtrip.rs";
+const OF_THREAD: &str = "orchestrator/src/dump/thread.rs";
+
+/// Every attribute. A row is a line, so that it can be read as a table.
+#[rustfmt::skip]
+pub const ATTRIBUTES: &[Attribute] = &[
+    // Of a process.
+    row(Process, "pid", Kept, ["stat", "clone3 set_tid", "pstree_entry.pid"], (COUNTER_C, "getpid")),
+    row(Process, "session and process group", Kept, ["stat", "setsid, setpgid; the caller's with --shell-job", "pstree_entry.sid, pgid"], (ATTRIBUTES_C, "SAME(session)")),
+    row(Process, "group stop", Kept, ["ptrace", "SIGSTOP", "task_core_entry.task_state, stop_signo"], (ROUNDTRIP, "left_stopped_until_it_is_continued")),
+    row(Process, "personality", Kept, ["personality", "personality(2)", "task_core_entry.personality"], (ATTRIBUTES_C, "SAME(persona)")),
+    row(Process, "dumpable", Kept, ["PR_GET_DUMPABLE", "PR_SET_DUMPABLE; 2 becomes 0, and the restore says so", "mm_entry.dumpable"], (ATTRIBUTES_C, "SAME(dumpable)")),
+    row(Process, "child subreaper", Kept, ["PR_GET_CHILD_SUBREAPER", "PR_SET_CHILD_SUBREAPER", "task_core_entry.child_subreaper"], (ATTRIBUTES_C, "SAME(subreaper)")),
+    row(Process, "umask", Kept, ["status", "umask(2)", "fs_entry.umask"], (ATTRIBUTES_C, "SAME(umask)")),
+    row(Process, "working directory", Kept, ["cwd", "fchdir", "fs_entry.cwd_id"], (ATTRIBUTES_C, "now.cwd")),
+    row(Process, "root", Kept, ["root", "chroot", "fs_entry.root_id"], (WIDOWED_C, "chroot")),
+    row(Process, "executable", Kept, ["exe", "PR_SET_MM_MAP", "mm_entry.exe_file_id"], (SETTINGS_C, "NOTE(exe())")),
+    row(Process, "resource limits", Kept, ["limits", "prlimit; a hard limit above the caller's needs CAP_SYS_RESOURCE", "task_core_entry.rlimits"], (ATTRIBUTES_C, "now.limits")),
+    row(Process, "signal actions", Kept, ["rt_sigaction", "rt_sigaction", "task_core_entry.sigactions"], (SIGNALS_C, "check_actions")),
+    row(Process, "pending signals", Kept, ["PTRACE_PEEKSIGINFO", "rt_sigqueueinfo", "task_core_entry.signals_s"], (SIGNALS_C, "sigqueue")),
+    row(Process, "interval timers", Kept, ["getitimer", "setitimer", "task_timers_entry.real, virt, prof"], (TIMERS_C, "ITIMER_PROF")),
+    row(Process, "POSIX timers", Kept, ["timers, timer_gettime, timer_getoverrun", "timer_create with PR_TIMER_CREATE_RESTORE_IDS (6.15), timer_settime", "task_timers_entry.posix"], (TIMERS_C, "timer_create")),
+    row(Process, "CLOCK_MONOTONIC, CLOCK_BOOTTIME", Kept, ["clock_gettime", "a time namespace (5.6); --host-clocks keeps the host's", "timens_entry"], (ATTRIBUTES_C, "CLOCK_BOOTTIME")),
+    row(Process, "membarrier registrations", Kept, ["MEMBARRIER_CMD_GET_REGISTRATIONS (6.3)", "membarrier", "task_core_entry.membarrier_registration_mask"], (SETTINGS_C, "SYS_membarrier")),
+    row(Process, "oom_score_adj", Kept, ["oom_score_adj", "oom_score_adj; lower than the caller's needs CAP_SYS_RESOURCE", "task_core_entry.oom_score_adj"], (ATTRIBUTES_C, "SAME(oom)")),
+    row(Process, "coredump_filter", Kept, ["coredump_filter", "coredump_filter", "ext_task.coredump_filter"], (ATTRIBUTES_C, "SAME(filter)")),
+    row(Process, "autogroup nice value", Kept, ["autogroup", "autogroup, by a session's leader", "ext_task.autogroup_nice"], (SETTINGS_C, "/proc/self/autogroup")),
+    row(Process, "loginuid", Kept, ["loginuid", "loginuid", "task_core_entry.loginuid"], (SETTINGS_C, "/proc/self/loginuid")),
+    row(Process, "permission for AMX tiles", Kept, ["ARCH_GET_XCOMP_PERM (5.16)", "ARCH_REQ_XCOMP_PERM", "ext_thread.xcomp_permission"], (TILES_C, "ARCH_REQ_XCOMP_PERM")),
+    named(Process, "cgroup", Lost::Cgroup, ["cgroup", "a restored process is in those of whoever restores it"], (LOSSES, "fn a_control_group")),
+    named(Process, "SEM_UNDO adjustments", Lost::SemaphoreUndo, ["KCMP_SYSVSEM: that there may be some", "System V semaphores are not undone at the end of the restored process, but at that of the dumped one"], (LOSSES, "fn semaphores_to_undo")),
+    named(Process, "security label", Lost::SecurityLabel, ["attr", "labels of security modules are those of whoever restores"], (WORDS, "fn every_loss_has_words")),
+    named(Process, "audit session", Lost::AuditSession, ["sessionid", "the kernel chooses its number"], (LOSSES, "fn an_audit_session")),
+    named(Process, "core-scheduling cookie", Lost::CoreCookie, ["PR_SCHED_CORE_GET (5.14)", "the kernel chooses it, and shares it with no process that is there already"], (WORDS, "fn every_loss_has_words")),
+    refused(Process, "child processes", "children", (REFUSALS, "fn a_child_process")),
+    refused(Process, "namespaces other than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
+    untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
+    untold(Process, "tracers allowed", "PR_SET_PTRACER"),
+    untold(Process, "Landlock rules", "landlock_restrict_self"),
+    untold(Process, "next number of a POSIX timer", "timer_create"),
+    // Of a thread.
+    row(Thread, "tid", Kept, ["task", "clone3 set_tid", "pstree_entry.threads"], (COUNTER_C, "SYS_gettid")),
+    row(Thread, "name", Kept, ["comm", "PR_SET_NAME", "thread_core_entry.comm"], (ATTRIBUTES_C, "now.second_comm")),
+    row(Thread, "general registers", Kept, ["PTRACE_GETREGS", "PTRACE_SETREGS", "user_x86_regs_entry"], (BLOCKED_C, "SYS_epoll_pwait2")),
+    row(Thread, "vector and floating-point registers", Kept, ["NT_X86_XSTATE", "NT_X86_XSTATE", "user_x86_fpregs_entry, ext_thread.xstate"], (FPU_C, "spin_avx512")),
+    row(Thread, "fs and gs base", Kept, ["PTRACE_GETREGS", "PTRACE_SETREGS", "user_x86_regs_entry.fs_base, gs_base"], (THREADS_C, "pthread_join")),
+    row(Thread, "TLS slots of the GDT", Kept, ["PTRACE_GET_THREAD_AREA", "set_thread_area", "thread_info_x86.tls"], ("orchestrator/tests/images/rich.rs", "tls: vec!")),
+    row(Thread, "interrupted system call", Kept, ["registers", "registers", "user_x86_regs_entry.orig_ax"], (BLOCKED_C, "SYS_rt_sigtimedwait")),
+    row(Thread, "signal mask", Kept, ["PTRACE_GETSIGMASK", "PTRACE_SETSIGMASK", "thread_core_entry.blk_sigset"], (SIGNALS_C, "pthread_sigmask")),
+    row(Thread, "pending signals", Kept, ["PTRACE_PEEKSIGINFO", "rt_tgsigqueueinfo", "thread_core_entry.signals_p"], (SIGNALS_C, "SYS_rt_tgsigqueueinfo")),
+    row(Thread, "alternate signal stack", Kept, ["sigaltstack", "sigaltstack", "thread_core_entry.sas"], (SIGNALS_C, "check_stack")),
+    row(Thread, "robust list", Kept, ["get_robust_list", "set_robust_list", "thread_core_entry.futex_rla"], (SETTINGS_C, "SYS_get_robust_list")),
+    row(Thread, "clear_child_tid", Kept, ["PR_GET_TID_ADDRESS", "set_tid_address", "thread_info_x86.clear_tid_addr"], (SETTINGS_C, "PR_GET_TID_ADDRESS")),
+    row(Thread, "rseq", Kept, ["PTRACE_GET_RSEQ_CONFIGURATION", "rseq", "thread_core_entry.rseq_entry"], (SETTINGS_C, "SYS_rseq")),
+    row(Thread, "user and group ids, groups", Kept, ["status", "setresuid, setfsuid, setgroups", "creds_entry"], (SETTINGS_C, "SYS_setgroups")),
+    row(Thread, "capabilities", Kept, ["status", "capset", "creds_entry.cap_inh, cap_prm, cap_eff"], (SETTINGS_C, "SYS_capset")),
+    row(Thread, "capability bounding set", Kept, ["status", "PR_CAPBSET_DROP", "creds_entry.cap_bnd"], (SETTINGS_C, "PR_CAPBSET_DROP")),
+    row(Thread, "ambient capabilities", Kept, ["status", "PR_CAP_AMBIENT_RAISE", "creds_entry.cap_amb"], (SETTINGS_C, "PR_CAP_AMBIENT_RAISE")),
+    row(Thread, "securebits, keepcaps", Kept, ["PR_GET_SECUREBITS", "PR_SET_SECUREBITS", "creds_entry.secbits"], (SETTINGS_C, "PR_SET_KEEPCAPS")),
+    row(Thread, "no_new_privs", Kept, ["status", "PR_SET_NO_NEW_PRIVS", "creds_entry.no_new_privs"], (ATTRIBUTES_C, "SAME(no_new_privs)")),
+    row(Thread, "parent-death signal", Kept, ["PR_GET_PDEATHSIG", "PR_SET_PDEATHSIG, when the parent is the one that stays", "thread_core_entry.pdeath_sig"], (ATTRIBUTES_C, "deaths == 0")),
+    row(Thread, "scheduling policy and priority", Kept, ["sched_getattr", "sched_setattr", "thread_core_entry.sched_policy, sched_prio"], (SETTINGS_C, "SCHED_RR")),
+    row(Thread, "nice value", Kept, ["getpriority", "sched_setattr, setpriority", "thread_core_entry.sched_nice"], (ATTRIBUTES_C, "now.second_nice")),
+    row(Thread, "reset on fork", Kept, ["sched_getattr", "sched_setattr", "ext_thread.sched_flags"], (SETTINGS_C, "RESET_ON_FORK")),
+    row(Thread, "scheduling slice", Kept, ["sched_getattr (6.12)", "sched_setattr", "ext_thread.deadline"], (SETTINGS_C, ".runtime = 3000000")),
+    row(Thread, "deadline scheduling", Kept, ["sched_getattr", "sched_setattr", "ext_thread.deadline"], ("orchestrator/tests/images/rich.rs", "deadline: [1, 2, 3]")),
+    row(Thread, "utilisation clamps", Kept, ["sched_getattr (5.3)", "sched_setattr", "ext_thread.uclamp"], ("orchestrator/src/objects/sched/plan.rs", "sched.uclamp = Some([1, 1024])")),
+    row(Thread, "CPU affinity", Kept, ["sched_getaffinity", "sched_setaffinity", "ext_thread.affinity"], (ATTRIBUTES_C, "CPU_EQUAL")),
+    row(Thread, "I/O priority", Kept, ["ioprio_get", "ioprio_set", "ext_thread.ioprio"], (ATTRIBUTES_C, "SAME(io)")),
+    row(Thread, "timer slack", Kept, ["timerslack_ns", "PR_SET_TIMERSLACK", "ext_thread.timerslack_ns"], (ATTRIBUTES_C, "now.second_slack")),
+    row(Thread, "NUMA policy", Kept, ["get_mempolicy", "set_mempolicy", "ext_thread.mempolicy"], (SETTINGS_C, "SYS_set_mempolicy")),
+    row(Thread, "machine-check policy", Kept, ["PR_MCE_KILL_GET", "PR_MCE_KILL", "ext_thread.mce_kill"], (SETTINGS_C, "PR_MCE_KILL_EARLY")),
+    row(Thread, "time-stamp counter", Kept, ["PR_GET_TSC", "PR_SET_TSC", "ext_thread.tsc_mode"], (SETTINGS_C, "PR_TSC_SIGSEGV")),
+    row(Thread, "faulting of CPUID", Kept, ["ARCH_GET_CPUID (4.12)", "ARCH_SET_CPUID", "ext_thread.cpuid_faults"], (SETTINGS_C, "ARCH_SET_CPUID")),
+    row(Thread, "I/O flusher", Kept, ["PR_GET_IO_FLUSHER (5.6)", "PR_SET_IO_FLUSHER; needs CAP_SYS_RESOURCE, else the restore says so", "ext_thread.io_flusher"], ("orchestrator/src/objects/attributes/plan.rs", "PR_SET_IO_FLUSHER))")),
+    row(Thread, "speculation control", Kept, ["PR_GET_SPECULATION_CTRL (4.17)", "PR_SET_SPECULATION_CTRL", "ext_thread.store_bypass, indirect_branch, l1d_flush"], (SETTINGS_C, "PR_SPEC_STORE_BYPASS")),
+    row(Thread, "syscall user dispatch", Kept, ["PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG (6.4)", "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG", "ext_thread.syscall_dispatch"], (SETTINGS_C, "PR_SET_SYSCALL_USER_DISPATCH")),
+    named(Thread, "keyring", Lost::Keyring, ["KEYCTL_GET_KEYRING_ID", "a restored process begins without process and thread keyrings"], (LOSSES, "fn keyrings")),
+    refused(Thread, "seccomp", "status", (REFUSALS, "fn a_seccomp_filter")),
+    refused(Thread, "descriptor table of its own", "KCMP_FILES", (REFUSALS, "fn a_thread_with_descriptors_of_its_own")),
+    refused(Thread, "working directory, root, umask of its own", "KCMP_FS", (REFUSALS, "fn a_thread_with_a_working_directory_of_its_own")),
+    refused(Thread, "namespaces of its own", "task/TID/ns", (REFUSALS, "fn a_thread_in_a_network_of_its_own")),
+    refused(Thread, "I/O ports", "NT_386_IOPERM", (OF_THREAD, "NT_386_IOPERM")),
+    refused(Thread, "shadow stack", "status (6.6)", (OF_THREAD, "fn settings_of_the_processor_are_refused")),
+    refused(Thread, "32-bit code", "registers", ("orchestrator/src/plan/registers.rs", "32-bit code")),
+    untold(Thread, "default timer slack", "inherited from the thread that made it"),
+    untold(Thread, "I/O privilege level", "iopl (5.5 and up)"),
+    // Of an address space.
+    row(Memory, "places of code, data, break, stack, arguments, environment", Kept, ["stat, brk", "PR_SET_MM_MAP", "mm_entry"], (SETTINGS_C, "/proc/self/cmdline")),
+    row(Memory, "auxiliary vector", Kept, ["auxv", "PR_SET_MM_MAP", "mm_entry.mm_saved_auxv"], (SETTINGS_C, "/proc/self/auxv")),
+    row(Memory, "no transparent huge pages", Kept, ["PR_GET_THP_DISABLE", "PR_SET_THP_DISABLE", "mm_entry.thp_disabled, ext_mm.thp_except_advised"], (SETTINGS_C, "THP_EXCEPT_ADVISED")),
+    row(Memory, "memory-deny-write-execute", Kept, ["PR_GET_MDWE (6.3)", "PR_SET_MDWE", "ext_task.mdwe"], (SETTINGS_C, "PR_SET_MDWE")),
+    row(Memory, "merging of equal pages", Kept, ["PR_GET_MEMORY_MERGE (6.4)", "PR_SET_MEMORY_MERGE", "ext_task.memory_merge"], (SETTINGS_C, "PR_SET_MEMORY_MERGE")),
+    row(Memory, "locking of later mappings", Kept, ["whether the parasite's own memory is locked", "mlockall", "ext_mm.mlockall"], (SETTINGS_C, "MCL_FUTURE | MCL_ONFAULT")),
+    row(Memory, "local descriptor table", Kept, ["modify_ldt", "modify_ldt", "ext_mm.ldt"], (SETTINGS_C, "SYS_modify_ldt")),
+    row(Memory, "vDSO", Kept, ["smaps", "ARCH_MAP_VDSO_64; another kernel's is led to this one's", "vma_entry.status"], (ATTRIBUTES_C, "clock_gettime")),
+    refused(Memory, "tagged addresses", "status (6.4)", (OF_THREAD, "fn settings_of_the_processor_are_refused")),
+    refused(Memory, "rings of asynchronous I/O", "smaps", (REFUSALS, "fn a_ring_of_asynchronous_io")),
+    untold(Memory, "number of futex buckets", "PR_FUTEX_HASH_SET_SLOTS; chosen by the kernel as threads are made"),
+    // Of an area.
+    row(Area, "range, protection, sharing", Kept, ["smaps", "mmap, mprotect", "vma_entry.start, end, prot, flags"], (MAPS_C, "mprotect")),
+    row(Area, "content", Kept, ["PAGEMAP_SCAN, vmsplice", "preadv", "pagemap_entry"], (MAPS_C, "check_filled")),
+    row(Area, "growing down", Kept, ["smaps", "MAP_GROWSDOWN", "vma_entry.flags"], (MAPS_C, "MAP_GROWSDOWN")),
+    row(Area, "no reserve", Kept, ["smaps", "MAP_NORESERVE", "vma_entry.flags"], (MAPS_C, "MAP_NORESERVE")),
+    row(Area, "droppable", Kept, ["smaps (6.11)", "MAP_DROPPABLE", "vma_entry.flags"], (SETTINGS_C, "MAP_DROPPABLE")),
+    row(Area, "read-ahead advice", Kept, ["smaps", "MADV_RANDOM, MADV_SEQUENTIAL", "vma_entry.madv"], (MAPS_C, "MADV_SEQUENTIAL")),
+    row(Area, "fork advice", Kept, ["smaps", "MADV_DONTFORK, MADV_WIPEONFORK", "vma_entry.madv"], (MAPS_C, "MADV_WIPEONFORK")),
+    row(Area, "huge-page advice", Kept, ["smaps", "MADV_HUGEPAGE, MADV_NOHUGEPAGE", "vma_entry.madv"], (MAPS_C, "MADV_NOHUGEPAGE")),
+    row(Area, "core-dump advice", Kept, ["smaps", "MADV_DONTDUMP", "vma_entry.madv"], (MAPS_C, "MADV_DONTDUMP")),
+    row(Area, "merging advice", Kept, ["smaps", "MADV_MERGEABLE", "vma_entry.madv"], (SETTINGS_C, "MADV_MERGEABLE")),
+    row(Area, "locked", Kept, ["smaps", "mlock2", "vma_entry.flags, ext_vma.locked_on_fault"], (MAPS_C, "mlock2")),
+    row(Area, "guard regions", Kept, ["PAGEMAP_SCAN (6.13)", "MADV_GUARD_INSTALL", "vma_entry.status"], (MAPS_C, "MADV_GUARD")),
+    row(Area, "sealed", Kept, ["smaps (6.10)", "mseal", "ext_vma.sealed"], (SETTINGS_C, "mseal")),
+    row(Area, "NUMA policy of an area", Kept, ["get_mempolicy", "mbind", "ext_vma.mempolicy"], (SETTINGS_C, "SYS_mbind")),
+    row(Area, "name of anonymous memory", Kept, ["smaps (5.17)", "PR_SET_VMA_ANON_NAME; a kernel without names has the restore say so", "ext_vma.name"], (SETTINGS_C, "PR_SET_VMA")),
+    refused(Area, "file that was deleted or replaced", "smaps", (REFUSALS, "fn a_deleted_file_that_is_mapped")),
+    refused(Area, "System V shared memory", "smaps", (REFUSALS, "fn shared_memory_of_system_v")),
+    refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
+    refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
+    refused(Area, "synchronous mapping", "smaps", ("orchestrator/src/dump/areas.rs", "MAP_SYNC")),
+    refused(Area, "shared huge pages", "smaps", ("orchestrator/src/dump/areas.rs", "shared huge pages")),
+    // Of a descriptor.
+    row(Descriptor, "number, close on exec, duplicates", Kept, ["fd, fdinfo, kcmp", "dup3", "fdinfo_entry"], (FILES_C, "FAR_DUPLICATE")),
+    row(Descriptor, "offset", Kept, ["fdinfo", "lseek", "reg_file_entry.pos"], (FILES_C, "the reader shares an offset")),
+    row(Descriptor, "status flags", Kept, ["fdinfo", "open, F_SETFL", "reg_file_entry.flags"], (FILES_C, "flags of file")),
+    row(Descriptor, "owner and signal of O_ASYNC", Kept, ["F_GETOWN_EX, F_GETSIG", "F_SETOWN_EX, F_SETSIG", "fown_entry"], (FILES_C, "F_SETSIG")),
+    row(Descriptor, "files, directories, O_PATH", Kept, ["fd", "openat", "reg_file_entry"], (FILES_C, "FOLDER_PATH")),
+    row(Descriptor, "devices null, zero, full, random", Kept, ["fd", "openat", "reg_file_entry"], (FILES_C, "/dev/zero")),
+    row(Descriptor, "terminal", Kept, ["fd", "openat, with --shell-job", "tty_file_entry"], ("orchestrator/src/plan/tests.rs", "shell_job")),
+    row(Descriptor, "pipe: content and size", Kept, ["tee, F_GETPIPE_SZ", "write, F_SETPIPE_SZ", "pipe_data_entry"], (PIPES_C, "F_GETPIPE_SZ")),
+    row(Descriptor, "pipe: packets", Kept, ["one read of a copy for each", "O_DIRECT and one write for each", "ext_pipe_data.packets"], (WIDOWED_C, "second packet")),
+    row(Descriptor, "pipe: no writer left", Kept, ["poll", "close", "files"], (WIDOWED_C, "a pipe without a writer does not end")),
+    row(Descriptor, "eventfd: counter", Kept, ["fdinfo", "eventfd2, write", "eventfd_file_entry.counter"], (PIPES_C, "eventfd: %lu, wanted 7")),
+    row(Descriptor, "eventfd: semaphore", Kept, ["fdinfo (6.5)", "EFD_SEMAPHORE", "ext_eventfd.semaphore"], (WIDOWED_C, "EFD_SEMAPHORE")),
+    row(Descriptor, "timerfd: clock, time left, period, ticks, flags", Kept, ["fdinfo", "timerfd_settime, TFD_IOC_SET_TICKS", "timerfd_entry"], (TIMERS_C, "timerfd_gettime")),
+    row(Descriptor, "signalfd: signals", Kept, ["fdinfo", "signalfd4", "signalfd_entry.sigmask"], (PIPES_C, "signalfd does not take SIGUSR2")),
+    row(Descriptor, "epoll: watches with events, flags and data", Kept, ["fdinfo, KCMP_EPOLL_TFD", "epoll_ctl", "eventpoll_tfd_entry"], (PIPES_C, "EPOLLONESHOT told twice")),
+    row(Descriptor, "epoll: busy polling", Kept, ["EPIOCGPARAMS (6.9)", "EPIOCSPARAMS", "ext_epoll"], (SETTINGS_C, "EPIOCSPARAMS")),
+    row(Descriptor, "memfd: name, size, content", Kept, ["fd, fstat", "memfd_create", "memfd_inode_entry"], (PIPES_C, "name of the memfd")),
+    row(Descriptor, "memfd: seals", Kept, ["F_GET_SEALS", "F_ADD_SEALS", "memfd_inode_entry.seals"], (PIPES_C, "F_GET_SEALS")),
+    named(Descriptor, "EPOLLONESHOT watch that has told its event", Lost::SilencedWatch, ["fdinfo", "it is kept, but may tell a hang-up or an error once more"], (LOSSES, "fn a_watch_that_has_told_its_event")),
+    named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
+    named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
+    named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
+    refused(Descriptor, "sockets", "fd", (REFUSALS, "fn a_unix_socket")),
+    refused(Descriptor, "deleted files", "fstat", (REFUSALS, "fn a_deleted_file()")),
+    refused(Descriptor, "file locks", "fdinfo", (REFUSALS, "fn a_file_lock")),
+    refused(Descriptor, "leases", "fdinfo", (REFUSALS, "fn a_lease")),
+    refused(Descriptor, "pipes whose other end is outside", "poll", (REFUSALS, "fn a_pipe_whose_other_end_is_elsewhere")),
+    refused(Descriptor, "named fifos", "fstat", (REFUSALS, "fn a_named_fifo")),
+    refused(Descriptor, "pseudo-terminal masters", "fstat", (REFUSALS, "fn a_pseudo_terminal")),
+    refused(Descriptor, "inotify", "fd", (REFUSALS, "fn an_inotify_watch")),
+    refused(Descriptor, "io_uring", "fd", (REFUSALS, "fn an_io_uring")),
+    refused(Descriptor, "performance counters", "fd", (REFUSALS, "fn a_performance_counter")),
+    refused(Descriptor, "pidfds", "fd", (REFUSALS, "fn a_descriptor_of_a_process")),
+    refused(Descriptor, "POSIX message queues", "fd", (REFUSALS, "fn a_message_queue")),
+    refused(Descriptor, "other devices, and kinds not named here", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
+    untold(Descriptor, "advice on a file", "posix_fadvise"),
+    untold(Descriptor, "dnotify", "F_NOTIFY"),
+];

@@ -1,0 +1,41 @@
+/* Has one thing that a dump names as not kept, named by the second argument, and can live without it. */
+#include "victim.h"
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
+
+#define F_SET_RW_HINT (1024 + 12)
+
+int main(int argc, char **argv)
+{
+	victim_start(argc, argv);
+	const char *kind = argc > 2 ? argv[2] : "";
+	if (!strcmp(kind, "keyring")) {
+		MUST(syscall(SYS_keyctl, 0 /* GET_KEYRING_ID */, -2 /* of the process */, 1));
+		MUST(syscall(SYS_keyctl, 0, -1 /* of the thread */, 1));
+	} else if (!strcmp(kind, "watch")) {
+		int counter = MUST(eventfd(1, 0)), poller = MUST(epoll_create1(0));
+		struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT};
+		MUST(epoll_ctl(poller, EPOLL_CTL_ADD, counter, &event));
+		CHECK(epoll_wait(poller, &event, 1, 0) == 1, "set-up: no event");
+	} else if (!strcmp(kind, "hint")) {
+		uint64_t hint = 2;
+		int memory = MUST(memfd_create("short-lived", 0));
+		MUST(fcntl(memory, F_SET_RW_HINT, &hint));
+	} else if (!strcmp(kind, "semaphore")) {
+		int id = MUST(semget(IPC_PRIVATE, 1, IPC_CREAT | 0600));
+		struct sembuf up = {0, 3, SEM_UNDO};
+		victim_say("semaphores %d", id);
+		MUST(semop(id, &up, 1));
+	} else if (!strcmp(kind, "login")) {
+		int file = MUST(open("/proc/self/loginuid", O_WRONLY));
+		MUST(write(file, "4711", 4));
+		MUST(close(file));
+	} else {
+		CHECK(!strcmp(kind, "cgroup") || !strcmp(kind, "nothing"), "set-up: nothing is called %s", kind);
+	}
+	victim_ready();
+	victim_wait();
+	return victim_pass();
+}
