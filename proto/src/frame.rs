@@ -173,11 +173,13 @@ mod tests {
             pipe_id: 1,
             bytes: 3,
             size: None,
+            ext: None,
         };
         let second = pb::PipeDataEntry {
             pipe_id: 2,
             bytes: 0,
             size: Some(4096),
+            ext: None,
         };
         file.record(&first);
         file.bytes(b"abc");
