@@ -8,25 +8,30 @@ use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, fd::Kcmp};
 use std::cmp::Ordering;
 
-/// Finds what can be told from outside.
+/// Finds what can be told from outside and of a process that runs.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn collect(pid: Pid, task: &Task, files: &FileTable) -> Result<Vec<Loss>, Error> {
+pub fn collect_early(pid: Pid) -> Result<Vec<Loss>, Error> {
     let mut losses = Vec::new();
     cgroups(pid, &mut losses)?;
     labels(pid, &mut losses);
     if has_undo_list(pid) {
         losses.push(Loss::of(Lost::SemaphoreUndo));
     }
-    if let Some(id) = task.loginuid.and_then(|_| audit_session(pid)) {
+    if let Some(id) = audit_session(pid) {
         losses.push(Loss::with(Lost::AuditSession, id));
     }
+    Ok(losses)
+}
+
+/// Finds what the descriptors tell.
+pub fn of_files(task: &Task, files: &FileTable) -> Vec<Loss> {
+    let mut losses = files.losses.clone();
     for file in &files.files {
         silenced_watches(file, task, &mut losses);
     }
-    losses.extend(files.losses.iter().cloned());
-    Ok(losses)
+    losses
 }
 
 /// Returns the line that names them all; `None` where nothing is lost.

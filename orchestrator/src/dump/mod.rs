@@ -24,6 +24,7 @@ use crate::sys::clock::{self, Clock};
 use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen};
 use files::FileTable;
+use policies::Policies;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,8 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
     Refusals(early)
         .into_result()
         .map_err(|error| untouched(error.into()))?;
+    let mut losses =
+        losses::collect_early(settings.pid).map_err(|error| untouched(missing(error)))?;
     let mut pages = writer
         .pages_file(1)
         .map(|file| PageOutput::new(file, 1))
@@ -162,6 +165,7 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
         &mut stats,
     )
     .map_err(put_back)?;
+    losses.append(&mut facts.losses);
     let frozen = infected
         .cure()
         .map_err(|error| Failure::new(Target::PutBack, error))?;
@@ -180,6 +184,9 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
             .finish(&snapshot, &stats)
             .map_err(|error| put_back(error.into()))?;
         end(frozen, settings.after).map_err(put_back)?;
+    }
+    if let Some(words) = losses::words(&losses) {
+        tracing::warn!("{words}");
     }
     tracing::info!(
         "dumped in {} us, of it {} us frozen",
@@ -223,7 +230,7 @@ fn collect(frozen: &Frozen, settings: &Settings) -> Result<Facts, Error> {
     Ok(Facts {
         // Now, as the target stands still: what it leaves in a pipe is what the image has.
         pipes: files.read_pipes()?,
-        losses: losses::collect(pid, &task, &files)?,
+        losses: losses::of_files(&task, &files),
         task,
         files,
         segments: collected.segments,
@@ -240,21 +247,20 @@ fn ask(infected: &mut Infected, facts: &mut Facts) -> Result<Origin, Error> {
     };
     let mut questions = Questions::default();
     let of_process = process::ProcessQuestions::ask(&mut questions, &facts.timers);
+    let vmas = facts.task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
+    let of_areas = Policies::ask_first(&mut questions, vmas);
     let answers = infected.ask(&questions)?;
     let losses = &mut facts.losses;
     of_process.read(&answers, &mut facts.task, &mut origin, losses);
+    if let Some(mm) = &mut facts.task.mm {
+        of_areas.collect(&answers, infected, &mut mm.vmas)?;
+        mm.mlockall = mlockall(infected, &mm.vmas)?;
+    }
     let mut questions = Questions::default();
     let of_thread = thread::ThreadQuestions::ask(&mut questions);
     let answers = infected.ask_threads(&questions)?;
     for (thread, answers) in facts.task.threads.iter_mut().zip(&answers) {
         of_thread.read(answers, thread, losses);
-    }
-    if let Some(mm) = &mut facts.task.mm {
-        policies::collect(infected, &mut mm.vmas)?;
-        mm.mlockall = mlockall(infected, &mm.vmas)?;
-    }
-    if let Some(words) = losses::words(losses) {
-        tracing::warn!("{words}");
     }
     Ok(origin)
 }

@@ -6,6 +6,8 @@ use crate::infect::Infected;
 use crate::infect::questions::{Answers, Arg, Asked, Buffer, Questions, u32_at};
 use crate::snapshot::{MemPolicy, Vma};
 
+/// Areas that are asked for with other questions.
+const FIRST: usize = 1024;
 /// Areas that are asked for at a time: some 80 bytes each, of the leader's room for a batch.
 const AT_ONCE: usize = 4096;
 /// Areas whose nodes are asked for at a time.
@@ -15,30 +17,62 @@ const NODES: u64 = 1024;
 /// `MPOL_F_ADDR`: the policy of the area at an address, which is the default one where it has none.
 const OF_ADDRESS: u64 = 2;
 
-/// Adds the policies of areas that have one of their own. A kernel without NUMA answers no question.
-///
-/// # Errors
-/// The parasite does not answer.
-pub fn collect(infected: &mut Infected, vmas: &mut [Vma]) -> Result<(), Error> {
-    let mut with_policy = Vec::new();
-    for (batch, some) in vmas.chunks(AT_ONCE).enumerate() {
-        let mut questions = Questions::default();
-        let asked: Vec<_> = some
-            .iter()
+/// Which areas were asked for, and by which questions.
+#[derive(Debug)]
+pub struct Policies {
+    from: usize,
+    asked: Vec<(Asked, Buffer)>,
+}
+
+impl Policies {
+    /// Asks for the first areas, as many as fit into a batch with other questions.
+    pub fn ask_first(questions: &mut Questions, vmas: &[Vma]) -> Self {
+        Self::ask(questions, vmas, 0, FIRST)
+    }
+
+    fn ask(questions: &mut Questions, vmas: &[Vma], from: usize, count: usize) -> Self {
+        let some = vmas.iter().skip(from).take(count);
+        let asked = some
             .map(|vma| {
                 let mode = questions.space(8);
-                (ask(&mut questions, mode, None, vma.start), mode)
+                (ask(questions, mode, None, vma.start), mode)
             })
             .collect();
-        let answers = infected.ask(&questions)?;
-        let has_policy = |(asked, mode): &(Asked, Buffer)| mode_of(&answers, *asked, *mode) != 0;
-        let found = (0..some.len()).filter(|&at| has_policy(&asked[at]));
-        with_policy.extend(found.map(|at| batch * AT_ONCE + at));
+        Self { from, asked }
     }
-    for some in with_policy.chunks(NODES_AT_ONCE) {
-        collect_nodes(infected, vmas, some)?;
+
+    /// Returns the areas that have a policy of their own.
+    fn found(&self, answers: &Answers) -> Vec<usize> {
+        let has_policy = |at: &usize| {
+            let (asked, mode) = self.asked[*at];
+            mode_of(answers, asked, mode) != 0
+        };
+        let found = (0..self.asked.len()).filter(has_policy);
+        found.map(|at| self.from + at).collect()
     }
-    Ok(())
+
+    /// Adds the policies of areas that have one of their own, given the answers for the first ones. A kernel without NUMA
+    /// answers no question.
+    ///
+    /// # Errors
+    /// The parasite does not answer.
+    pub fn collect(
+        &self,
+        answers: &Answers,
+        infected: &mut Infected,
+        vmas: &mut [Vma],
+    ) -> Result<(), Error> {
+        let mut with_policy = self.found(answers);
+        for from in (self.asked.len()..vmas.len()).step_by(AT_ONCE) {
+            let mut questions = Questions::default();
+            let more = Self::ask(&mut questions, vmas, from, AT_ONCE);
+            with_policy.extend(more.found(&infected.ask(&questions)?));
+        }
+        for some in with_policy.chunks(NODES_AT_ONCE) {
+            collect_nodes(infected, vmas, some)?;
+        }
+        Ok(())
+    }
 }
 
 fn collect_nodes(

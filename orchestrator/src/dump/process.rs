@@ -165,11 +165,13 @@ pub fn collect(
 ) -> Result<Task, Error> {
     let pid = frozen.pid();
     let stat = procfs::stat::read(pid)?;
-    let status = procfs::status::read(pid)?;
     let leader = &frozen.threads()[0];
+    let mut umask = None;
     let mut threads = Vec::with_capacity(frozen.threads().len());
     for stopped in frozen.threads() {
-        threads.push(super::thread::collect(pid, stopped, refusals)?);
+        let (thread, status) = super::thread::collect(pid, stopped, refusals)?;
+        threads.push(thread);
+        umask = umask.or(status.umask);
     }
     let own = TaskIds {
         vm: 2,
@@ -194,7 +196,7 @@ pub fn collect(
         comm: procfs::attributes::read_comm(pid)?,
         ids: own,
         mm: Some(mm(pid, &stat, files, refusals)?),
-        fs: Some(fs(pid, status.umask.unwrap_or(0o22), files, refusals)?),
+        fs: Some(fs(pid, umask.unwrap_or(0o22), files, refusals)?),
         pending: super::thread::pending(leader.tid, Queue::Process)?,
         rlimits: procfs::limits::read(pid)?
             .iter()

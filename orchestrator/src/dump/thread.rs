@@ -58,11 +58,15 @@ impl ThreadQuestions {
     }
 }
 
-/// Collects what can be told of a thread from outside.
+/// Collects what can be told of a thread from outside, and returns its `status` too.
 ///
 /// # Errors
 /// `/proc` or ptrace failed.
-pub fn collect(pid: Pid, stopped: &Stopped, refusals: &mut Vec<Refusal>) -> Result<Thread, Error> {
+pub fn collect(
+    pid: Pid,
+    stopped: &Stopped,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(Thread, Status), Error> {
     let tid = stopped.tid;
     let status = procfs::status::read((pid, tid))?;
     if status.seccomp != 0 {
@@ -79,7 +83,7 @@ pub fn collect(pid: Pid, stopped: &Stopped, refusals: &mut Vec<Refusal>) -> Resu
     let dispatch = ptrace::get_syscall_user_dispatch(tid)
         .ok()
         .filter(|dispatch| dispatch.mode != 0);
-    Ok(Thread {
+    let thread = Thread {
         tid: tid.0,
         comm: procfs::attributes::read_comm((pid, tid))?,
         arch: Arch::X86_64 {
@@ -115,7 +119,8 @@ pub fn collect(pid: Pid, stopped: &Stopped, refusals: &mut Vec<Refusal>) -> Resu
             selector: dispatch.selector,
         }),
         ..Thread::default()
-    })
+    };
+    Ok((thread, status))
 }
 
 /// Refuses what a thread has for itself that all threads share in what is kept, and what its processor is set to.
