@@ -21,6 +21,10 @@ const PIPES: usize = 16;
 const CAPACITY: usize = 1 << 20;
 /// Least capacity worth the work.
 const LEAST_CAPACITY: usize = 64 << 10;
+/// Most that is spliced at a time. A file system with large folios makes one of each write (`generic_perform_write`):
+/// of 1 MiB, they come from the largest free blocks, which on a virtual machine the host often has taken back; 1 GiB to
+/// ext4 then takes 2.2 s, in pieces of this size 0.9 s (docs/measurements.md).
+const PIECE: usize = 256 << 10;
 /// Size of `struct iovec`.
 const IOVEC: usize = 16;
 
@@ -315,7 +319,7 @@ impl Lane {
 fn splice_all(pipe: &Pipe, bytes: u64, output: &PageOutput) -> std::io::Result<()> {
     let mut left = bytes as usize;
     while left > 0 {
-        let moved = splice((&pipe.read, None), (output.fd(), None), left, Splice::MOVE)
+        let moved = splice((&pipe.read, None), (output.fd(), None), left.min(PIECE), Splice::MOVE)
             .map_err(|error| std::io::Error::from_raw_os_error(error.errno as i32))?;
         if moved == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
