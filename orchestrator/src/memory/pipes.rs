@@ -23,8 +23,8 @@ const CAPACITY: usize = 1 << 20;
 const LEAST_CAPACITY: usize = 64 << 10;
 /// Most that is spliced at a time. A file system with large folios makes one of each write (`generic_perform_write`):
 /// of 1 MiB, they come from the largest free blocks, which on a virtual machine the host often has taken back; 1 GiB to
-/// ext4 then takes 2.2 s, in pieces of this size 0.9 s (docs/measurements.md).
-const PIECE: usize = 256 << 10;
+/// ext4 then took 2.0 s, in pieces of this size 0.6 s (medians beside the same run of the peer, docs/measurements.md).
+const PIECE: usize = 64 << 10;
 /// Size of `struct iovec`.
 const IOVEC: usize = 16;
 
