@@ -1,6 +1,7 @@
 //! Checkpoint and restore for Linux.
 
 pub mod blobs;
+pub mod build_id;
 pub mod cli;
 pub mod dump;
 pub mod error;

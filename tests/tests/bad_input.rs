@@ -181,3 +181,36 @@ fn nothing_is_left_of_a_restore_that_fails() {
         victim.state()
     );
 }
+
+/// The program itself, replaced by another build of the same size: only the build id tells.
+#[test]
+fn a_program_that_changed_on_disk() {
+    let Some((victim, images)) = dumped() else {
+        return;
+    };
+    let binary = victim.folder().join("counter");
+    let whole = std::fs::read(&binary).expect("the program");
+    let note = b"GNU\0";
+    let at = whole
+        .windows(note.len())
+        .enumerate()
+        .filter(|(_, window)| window == note)
+        .map(|(at, _)| at)
+        // The type before the name is that of a build id (`NT_GNU_BUILD_ID`).
+        .find(|at| whole[at - 4..*at] == 3_u32.to_le_bytes());
+    let Some(at) = at else {
+        return integration_tests::skip("the compiler makes no build ids");
+    };
+    let mut other = whole.clone();
+    other[at + note.len()] ^= 0xff;
+    std::fs::write(&binary, other).expect("written");
+    assert_refused(&images.try_restore(&["-d"]), &["counter", "build id"]);
+    std::fs::write(&binary, [whole.as_slice(), b"more"].concat()).expect("written");
+    assert_refused(&images.try_restore(&["-d"]), &["counter", "bytes now"]);
+    std::fs::remove_file(&binary).expect("removed");
+    assert_refused(
+        &images.try_restore(&["-d"]),
+        &["counter", "cannot be found"],
+    );
+    assert!(victim.state().is_none(), "a process is left");
+}

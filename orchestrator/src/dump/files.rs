@@ -4,6 +4,7 @@
 //! the copy is asked of the same open file description. Duplicates are told by kcmp, and only among descriptors of one inode.
 
 use super::descriptor::{Class, Seen, classify};
+use crate::build_id::build_id;
 use crate::error::Refusal;
 use crate::procfs::{self, fdinfo, smaps};
 use crate::snapshot::*;
@@ -13,9 +14,6 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-
-/// Bytes of a file looked at for its build id: headers and notes stand at the beginning.
-const ELF_HEAD: usize = 4096;
 
 /// Returns a path as the kernel takes it; one with a zero inside cannot exist and becomes empty.
 pub fn terminated(path: &[u8]) -> CString {
@@ -656,30 +654,6 @@ fn owner_of(own: &OwnedFd) -> Owner {
         kind: owner.kind as u32,
         pid: owner.pid,
     }
-}
-
-/// Returns the build id of an ELF file, where its note stands in the first page.
-pub fn build_id(path: &[u8]) -> Option<Vec<u8>> {
-    use object::read::elf::{FileHeader, ProgramHeader};
-    use std::io::Read;
-    use std::os::unix::ffi::OsStrExt;
-    let mut head = vec![0; ELF_HEAD];
-    let mut file = std::fs::File::open(std::ffi::OsStr::from_bytes(path)).ok()?;
-    let len = file.read(&mut head).ok()?;
-    head.truncate(len);
-    let header = object::elf::FileHeader64::<object::Endianness>::parse(head.as_slice()).ok()?;
-    let endian = header.endian().ok()?;
-    for segment in header.program_headers(endian, head.as_slice()).ok()? {
-        let Ok(Some(mut notes)) = segment.notes(endian, head.as_slice()) else {
-            continue;
-        };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == b"GNU" && note.n_type(endian) == object::elf::NT_GNU_BUILD_ID {
-                return Some(note.desc().to_vec());
-            }
-        }
-    }
-    None
 }
 
 /// A periodic timer that has expired stands still until somebody looks at it, and only then counts what it missed

@@ -11,8 +11,6 @@ mod policies;
 mod process;
 mod thread;
 
-pub use files::build_id;
-
 use crate::error::{Refusals, Target};
 use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected, questions::Questions};

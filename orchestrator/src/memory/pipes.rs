@@ -319,8 +319,13 @@ impl Lane {
 fn splice_all(pipe: &Pipe, bytes: u64, output: &PageOutput) -> std::io::Result<()> {
     let mut left = bytes as usize;
     while left > 0 {
-        let moved = splice((&pipe.read, None), (output.fd(), None), left.min(PIECE), Splice::MOVE)
-            .map_err(|error| std::io::Error::from_raw_os_error(error.errno as i32))?;
+        let moved = splice(
+            (&pipe.read, None),
+            (output.fd(), None),
+            left.min(PIECE),
+            Splice::MOVE,
+        )
+        .map_err(|error| std::io::Error::from_raw_os_error(error.errno as i32))?;
         if moved == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }

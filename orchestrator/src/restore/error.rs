@@ -1,6 +1,5 @@
 //! Why a restore failed. After each of these nothing of the tree is left, and the images are as they were.
 
-use std::fmt::Write;
 
 use nix::errno::Errno;
 
@@ -104,9 +103,6 @@ fn reason(result: i64) -> String {
 }
 
 fn list(refusals: &[Refusal]) -> String {
-    let mut text = String::from("cannot be restored here:");
-    for refusal in refusals {
-        let _ = write!(text, "\n  {refusal}");
-    }
-    text
+    let each: Vec<String> = refusals.iter().map(Refusal::to_string).collect();
+    format!("cannot be restored here: {}", each.join("; "))
 }

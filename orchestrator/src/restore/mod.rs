@@ -10,6 +10,7 @@
 mod arena;
 mod commit;
 mod error;
+mod files;
 mod launch;
 mod run;
 
@@ -75,7 +76,8 @@ pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
 }
 
 fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
-    let refused: Vec<Refusal> = images.refusals().into_iter().map(from_image).collect();
+    let mut refused: Vec<Refusal> = images.refusals().into_iter().map(from_image).collect();
+    refused.extend(files::refusals(&images.snapshot));
     if !refused.is_empty() {
         return Err(Error::Refused(refused));
     }

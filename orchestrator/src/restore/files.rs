@@ -1,0 +1,108 @@
+//! Whether the files that the images name are still the ones that were dumped.
+//!
+//! Asked before anything is started: a program goes on in the middle of what it read of a file, so one of another size, and
+//! code of another build, would be silent corruption. Whoever changes a file between this look and its opening is not
+//! noticed; the images say nothing that would tell.
+
+use crate::build_id::build_id;
+use crate::plan::Refusal;
+use crate::snapshot::{FileKind, OpenFile, RegularFile, Snapshot};
+use crate::sys::file::statx_path;
+use std::ffi::CString;
+
+/// Type bits of a mode.
+const TYPE: u32 = libc::S_IFMT;
+
+/// Returns a refusal for each file that is missing or another one by now.
+pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
+    let Some(task) = snapshot.root() else {
+        return Vec::new();
+    };
+    snapshot
+        .files
+        .iter()
+        .filter_map(|file| {
+            // Paths count from our root, also those of a task with another one: that is how they were read.
+            let (regular, rdev) = by_path(file)?;
+            let path = &regular.path;
+            let (reason, remedy) = difference(path, regular, rdev).err()?;
+            Some(Refusal {
+                task: task.pid,
+                object: format!("file {}", String::from_utf8_lossy(path)),
+                reason,
+                remedy: remedy.into(),
+            })
+        })
+        .collect()
+}
+
+fn by_path(file: &OpenFile) -> Option<(&RegularFile, Option<u64>)> {
+    match &file.kind {
+        FileKind::Regular(regular) => Some((regular, None)),
+        FileKind::Device(device) => {
+            Some((&device.node, Some(device.rdev).filter(|&rdev| rdev != 0)))
+        }
+        _ => None,
+    }
+}
+
+/// Compares the file at `path` with what the image says of it; an error is the reason and the remedy.
+fn difference(
+    path: &[u8],
+    regular: &RegularFile,
+    rdev: Option<u64>,
+) -> Result<(), (String, &'static str)> {
+    let c_path = CString::new(path).map_err(|_| ("its name holds a zero byte".to_string(), ""))?;
+    let stat = statx_path(&c_path).map_err(|error| {
+        let reason = format!("it cannot be found here: {}", error.errno.desc());
+        (reason, "bring it to the same path")
+    })?;
+    let mode = u32::from(stat.mode);
+    if let Some(dumped) = regular.mode
+        && dumped & TYPE != mode & TYPE
+    {
+        return Err((
+            format!("it is {} and was {}", kind(mode), kind(dumped)),
+            "bring the dumped one back",
+        ));
+    }
+    if let Some(rdev) = rdev
+        && rdev != stat.packed_rdev()
+    {
+        return Err(("it is another device".into(), "bring the dumped one back"));
+    }
+    if mode & TYPE != libc::S_IFREG {
+        return Ok(());
+    }
+    if let Some(size) = regular.size
+        && size != stat.size
+    {
+        return Err((
+            format!(
+                "it changed on disk: {} bytes now, {size} when dumped",
+                stat.size
+            ),
+            "bring the dumped one back",
+        ));
+    }
+    if !regular.build_id.is_empty() && build_id(path).as_deref() != Some(&regular.build_id) {
+        return Err((
+            "it changed on disk: its build id is another".into(),
+            "bring the dumped one back, or dump the program anew",
+        ));
+    }
+    Ok(())
+}
+
+fn kind(mode: u32) -> &'static str {
+    match mode & TYPE {
+        libc::S_IFREG => "a regular file",
+        libc::S_IFDIR => "a directory",
+        libc::S_IFCHR => "a character device",
+        libc::S_IFBLK => "a block device",
+        libc::S_IFIFO => "a FIFO",
+        libc::S_IFSOCK => "a socket",
+        libc::S_IFLNK => "a symbolic link",
+        _ => "of an unknown kind",
+    }
+}
