@@ -9,6 +9,10 @@
 #include <sys/prctl.h>
 #include <sys/rseq.h>
 
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
+
 #define THP_EXCEPT_ADVISED 2
 #define EPIOCSPARAMS _IOW(0x8A, 1, uint64_t)
 #define EPIOCGPARAMS _IOR(0x8A, 2, uint64_t)
@@ -191,6 +195,22 @@ static long ldt(void)
 	return length < 0 ? -errno : (long)(entries[0] ^ entries[1] * 3);
 }
 
+/* A thread with a deadline: what it is, from inside, before and after. */
+static struct attribute deadlines[2];
+
+static void *third(void *unused)
+{
+	(void)unused;
+	struct attribute wanted = {.size = sizeof wanted, .policy = SCHED_DEADLINE, .runtime = 2000000, .deadline = 30000000, .period = 40000000};
+	syscall(SYS_sched_setattr, 0, &wanted, 0);
+	syscall(SYS_sched_getattr, 0, &deadlines[0], sizeof deadlines[0], 0);
+	pthread_barrier_wait(&barrier);
+	while (!finish)
+		usleep(20000);
+	syscall(SYS_sched_getattr, 0, &deadlines[1], sizeof deadlines[1], 0);
+	return NULL;
+}
+
 static const char *names[COUNT];
 static long values[2][2][COUNT];
 
@@ -325,11 +345,12 @@ static void compare(const char *whose, long (*of)[COUNT])
 
 int main(int argc, char **argv)
 {
-	pthread_t other;
+	pthread_t other, timed;
 	victim_start(argc, argv);
-	pthread_barrier_init(&barrier, NULL, 2);
+	pthread_barrier_init(&barrier, NULL, 3);
 	set_up();
 	CHECK(!pthread_create(&other, NULL, second, NULL), "set-up: pthread_create");
+	CHECK(!pthread_create(&timed, NULL, third, NULL), "set-up: pthread_create");
 	pthread_barrier_wait(&barrier);
 	collect(values[0][0]);
 	victim_ready();
@@ -337,6 +358,10 @@ int main(int argc, char **argv)
 	finish = 1;
 	pthread_join(other, NULL);
 	collect(values[0][1]);
+	pthread_join(timed, NULL);
+	CHECK(!memcmp(&deadlines[0], &deadlines[1], sizeof deadlines[0]), "deadline: policy %u, %lu of %lu, was policy %u, %lu of %lu",
+	      deadlines[1].policy, deadlines[1].runtime, deadlines[1].period, deadlines[0].policy, deadlines[0].runtime,
+	      deadlines[0].period);
 	compare("main", values[0]);
 	compare("second", values[1]);
 	selector = SYSCALL_DISPATCH_FILTER_BLOCK;

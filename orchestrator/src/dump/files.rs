@@ -7,9 +7,10 @@ use super::descriptor::{Class, Seen, classify};
 use crate::build_id::build_id;
 use crate::error::Refusal;
 use crate::procfs::{self, fdinfo, smaps};
+use crate::snapshot::file::Termios;
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
-use crate::sys::{self, Pid, RemoteFd, Tid, fd as kernel, file};
+use crate::sys::{self, Pid, RemoteFd, Tid, fd as kernel, file, tty};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -297,7 +298,7 @@ impl FileTable {
             ));
         }
         let id = self
-            .new_description(seen, shell_job, epolls)
+            .new_description(pid, seen, shell_job, epolls)
             .map_err(|(reason, remedy)| (name, reason, remedy))?;
         self.known.push(Known { inode, fd, id });
         Ok(id)
@@ -305,6 +306,7 @@ impl FileTable {
 
     fn new_description(
         &mut self,
+        pid: Pid,
         seen: Fetched,
         shell_job: bool,
         epolls: &mut Epolls,
@@ -387,7 +389,7 @@ impl FileTable {
                     "use --shell-job to keep it for a job of a shell",
                 ));
             }
-            (Class::Terminal, _) => self.terminal(&seen.link, &seen.stat),
+            (Class::Terminal, _) => self.terminal(pid, &seen.own, &seen.link, &seen.stat),
             (Class::Refused(what), _) => return Err((format!("{what} is not kept yet"), "")),
             _ => return Err(("the kernel does not say what is in it".into(), "")),
         };
@@ -446,26 +448,20 @@ impl FileTable {
         }))
     }
 
-    fn terminal(&mut self, link: &[u8], stat: &file::FileStat) -> FileKind {
+    fn terminal(
+        &mut self,
+        pid: Pid,
+        own: &OwnedFd,
+        link: &[u8],
+        stat: &file::FileStat,
+    ) -> FileKind {
         let rdev = stat.packed_rdev() as u32;
         let info_id = match self.terminals.iter().find(|terminal| terminal.rdev == rdev) {
             Some(terminal) => terminal.id,
             None => {
                 let id = self.terminals.len() as u32 + 1;
-                let (index, kind) = if stat.rdev.0 >= 136 {
-                    (Some(stat.rdev.1), 1)
-                } else {
-                    (None, 2)
-                };
-                self.terminals.push(TerminalInfo {
-                    id,
-                    kind,
-                    index,
-                    rdev,
-                    uid: stat.uid,
-                    gid: stat.gid,
-                    ..TerminalInfo::default()
-                });
+                let info = terminal_info(pid, own, stat);
+                self.terminals.push(TerminalInfo { id, rdev, ..info });
                 id
             }
         };
@@ -653,6 +649,38 @@ fn owner_of(own: &OwnedFd) -> Owner {
         signal,
         kind: owner.kind as u32,
         pid: owner.pid,
+    }
+}
+
+/// Returns what a terminal says of itself, and whether it is the one of the process's session.
+fn terminal_info(pid: Pid, own: &OwnedFd, stat: &file::FileStat) -> TerminalInfo {
+    let task = procfs::stat::read(pid).ok();
+    let task = task.filter(|task| task.tty_nr as u32 == stat.packed_rdev() as u32);
+    let settings = tty::settings(own).ok();
+    // Types of the images: a pseudo-terminal, /dev/console, a virtual console, /dev/tty, a serial line.
+    let (kind, index) = match stat.rdev {
+        (136..=143, minor) => (1, Some(minor)),
+        (5, 1) => (2, None),
+        (4, 0..=63) => (3, None),
+        (5, 0) => (4, None),
+        _ => (6, None),
+    };
+    TerminalInfo {
+        kind,
+        index,
+        sid: task.as_ref().map_or(0, |task| task.session),
+        pgrp: task.as_ref().map_or(0, |task| task.tpgid.max(0)),
+        exclusive: tty::is_exclusive(own).unwrap_or(false),
+        termios: settings.map(|settings| Termios {
+            flags: settings.flags,
+            line: settings.line,
+            speed: settings.speed,
+            chars: settings.chars.to_vec(),
+        }),
+        winsize: tty::window(own).ok(),
+        uid: stat.uid,
+        gid: stat.gid,
+        ..TerminalInfo::default()
     }
 }
 

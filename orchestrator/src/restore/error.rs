@@ -1,6 +1,5 @@
 //! Why a restore failed. After each of these nothing of the tree is left, and the images are as they were.
 
-
 use nix::errno::Errno;
 
 use crate::plan::Refusal;
