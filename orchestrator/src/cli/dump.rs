@@ -37,6 +37,6 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         println!("Memory pages scanned: {}", stats.pages_scanned);
         println!("Memory pages written: {}", stats.pages_written);
     }
-    tracing::warn!("Dumping finished successfully");
+    tracing::info!("Dumping finished successfully");
     Ok(())
 }

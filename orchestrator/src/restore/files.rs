@@ -57,7 +57,7 @@ fn difference(
         let reason = format!("it cannot be found here: {}", error.errno.desc());
         (reason, "bring it to the same path")
     })?;
-    let mode = u32::from(stat.mode);
+    let mode = stat.mode;
     if let Some(dumped) = regular.mode
         && dumped & TYPE != mode & TYPE
     {
