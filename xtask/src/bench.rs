@@ -99,20 +99,22 @@ fn parse(args: &[String]) -> Result<(Option<PathBuf>, usize)> {
 }
 
 fn measure(tool: &Path, work: &Work, binary: &Path, folder: &Path) -> Result<Round> {
-    let images = if work.memory {
-        tempfile::tempdir_in("/dev/shm").context("no /dev/shm")?
+    let place = if work.memory {
+        Path::new("/dev/shm")
     } else {
-        tempfile::tempdir_in(folder)?
+        folder
     };
+    let images = tempfile::tempdir_in(place).context("no folder for the images")?;
     let mut program = Sample::start(binary, folder, &["gaps", work.mib, work.threads])?;
     program.wait_for("its memory to be filled", |text| text.contains("ready"))?;
     std::thread::sleep(Duration::from_millis(20));
     gap_ms(&program)?;
     let pid = program.pid.to_string();
-    let dump = |more: &[&str]| timed(tool, &[&["dump", "-t", &pid], more].concat(), images.path());
-    dump(&["-R"])?;
+    let aside = tempfile::tempdir_in(place)?;
+    timed(tool, &["dump", "-R", "-t", &pid], aside.path())?;
     let standstill = gap_ms(&program)?;
-    let (dump_ms, dump_mib) = dump(&[])?;
+    drop(aside);
+    let (dump_ms, dump_mib) = timed(tool, &["dump", "-t", &pid], images.path())?;
     program.reap();
     let bytes: u64 = std::fs::read_dir(images.path())?
         .flatten()

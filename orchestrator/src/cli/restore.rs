@@ -57,7 +57,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         println!("Restore time: {} us", restored.stats.restore_us);
         println!("Pages restored: {}", restored.stats.pages_restored);
     }
-    tracing::warn!("Restore finished successfully. Tasks resumed.");
+    tracing::info!("Restore finished successfully. Tasks resumed.");
     match (args.exec_cmd, args.cmd.split_first()) {
         (true, Some((program, rest))) => {
             let error = Command::new(program).args(rest).exec();

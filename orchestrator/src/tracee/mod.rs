@@ -334,6 +334,8 @@ impl Stopped {
         let mut xstate = Vec::new();
         let read = ptrace::get_regset(self.tid, ptrace::NT_X86_XSTATE, &mut xstate);
         self.did("read its extended state", read)?;
+        // The room offered is several times what the kernel fills, and every thread has one.
+        xstate.shrink_to_fit();
         self.xstate = xstate;
         self.rseq = ptrace::rseq_configuration(self.tid)
             .ok()
