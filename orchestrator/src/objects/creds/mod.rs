@@ -1,5 +1,4 @@
 //! User and group ids, capabilities, securebits, no_new_privs: per thread.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

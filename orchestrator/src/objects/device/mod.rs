@@ -1,5 +1,4 @@
 //! Character devices without state of their own: null, zero, full, random, urandom.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

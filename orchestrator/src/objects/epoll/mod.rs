@@ -1,5 +1,4 @@
 //! epoll and what it watches.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

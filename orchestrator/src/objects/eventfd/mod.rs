@@ -1,5 +1,4 @@
 //! eventfd.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

@@ -1,5 +1,4 @@
 //! Resource limits.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

@@ -1,5 +1,4 @@
 //! memfd: the inode, its content and the descriptors on it.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

@@ -1,5 +1,4 @@
 //! signalfd.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

@@ -1,5 +1,4 @@
 //! timerfd.
 
-pub mod collect;
 pub mod image;
 pub mod plan;

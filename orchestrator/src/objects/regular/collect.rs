@@ -1,1 +1,0 @@
-//! From the kernel to the fact.
