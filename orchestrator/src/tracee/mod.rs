@@ -105,7 +105,7 @@ pub struct Stopped {
     /// `rseq` registration.
     pub rseq: Option<ptrace::RseqConfiguration>,
     again: Option<resume::Again>,
-    note: Option<note::Note>,
+    note: Option<(Pid, note::Note)>,
     changed: bool,
 }
 
@@ -388,6 +388,9 @@ impl Stopped {
             "put its registers back",
             ptrace::setregs(self.tid, &self.regs),
         )?;
+        if let Some((pid, note)) = &mut self.note {
+            note.renew(*pid, self.tid, &self.regs);
+        }
         self.changed = false;
         Ok(())
     }

@@ -3,14 +3,16 @@
 //! The kernel's rule: a call that it restarts by its restart block becomes `restart_syscall`, which tells neither the call
 //! nor the time that is left. So whoever stops a sleeping thread a second time (a dump after one that left the program
 //! running) cannot bring the sleep into an image. The first stop leaves what it knows where nothing is in use, below the
-//! red zone (System V ABI, 3.2.2). The note is believed only if the thread has gone to sleep exactly once since, at the
-//! same place, in the same process.
+//! red zone (System V ABI, 3.2.2). The note is believed if it was left in the same process, at the same place, for a call
+//! with the same arguments. Its end is believed if the thread has gone to sleep exactly once since, or if that end is yet to
+//! come: whoever stopped the thread last may have been killed before it could renew the note.
 
 use super::resume::BELOW_RED_ZONE;
 use crate::procfs::attributes;
+use crate::sys::clock::{Clock, now_ns};
 use crate::sys::{Pid, Tid};
 use arch::regs::Regs;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -58,31 +60,61 @@ impl Note {
     }
 
     /// Leaves it anew: the thread went to sleep for us meanwhile.
-    pub(super) fn renew(mut self, pid: Pid, tid: Tid, regs: &Regs, mem: &File) {
-        if let Ok(Some(now)) = attributes::read_scheduled((pid, tid)) {
+    pub(super) fn renew(&mut self, pid: Pid, tid: Tid, regs: &Regs) {
+        let mem = OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/{}/mem", pid.0));
+        if let (Ok(Some(now)), Ok(mem)) = (attributes::read_scheduled((pid, tid)), mem) {
             self.sleeps = now.voluntary_switches;
-            self.leave(regs, mem);
+            self.leave(regs, &mem);
         }
     }
 
-    /// Returns the call and its end, if the note is of the sleep that this thread is in: it has slept `sleeps` times.
+    /// Returns the call and its end (see [`Known`]), if a note of this thread's call is there: it has slept `sleeps` times,
+    /// if that is known.
     pub(super) fn find(
         regs: &Regs,
         started: u64,
-        sleeps: u64,
+        sleeps: Option<u64>,
         mem: &File,
-    ) -> Option<(u64, Option<i64>)> {
+    ) -> Option<(u64, Known)> {
         let mut note = Self::new(regs, 0, 0, 0, None);
         mem.read_exact_at(note.as_mut_bytes(), address(regs)?)
             .ok()?;
-        let is_ours = (note.place, note.started) == (place(regs), started)
-            && sleeps == note.sleeps.wrapping_add(1);
-        is_ours.then(|| (note.nr, (note.end_ns != ENDLESS).then_some(note.end_ns)))
+        if (note.place, note.started) != (place(regs), started) {
+            return None;
+        }
+        let is_this_sleep = sleeps == Some(note.sleeps.wrapping_add(1));
+        let is_to_come = now_ns(Clock::Monotonic).is_ok_and(|now| now < note.end_ns);
+        let end = match note.end_ns {
+            ENDLESS => Known::Endless,
+            end_ns if is_this_sleep || is_to_come => Known::At(end_ns),
+            _ => Known::Not,
+        };
+        Some((note.nr, end))
     }
 }
 
+/// When a call ends, as far as a note tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Never, or when it says itself.
+    Endless,
+    /// At this time of the monotonic clock.
+    At(i64),
+    /// It is of an earlier sleep.
+    Not,
+}
+
+/// What tells the call: where it was made, on which stack, and with which arguments.
 fn place(regs: &Regs) -> u64 {
-    MAGIC ^ regs.rsp ^ regs.rip.rotate_left(32)
+    [
+        regs.rsp, regs.rip, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9,
+    ]
+    .iter()
+    .fold(MAGIC, |hash, word| {
+        (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)
+    })
 }
 
 fn address(regs: &Regs) -> Option<u64> {
@@ -106,12 +138,16 @@ mod tests {
             .write(true)
             .open("/proc/self/mem")
             .expect("own memory");
-        assert_eq!(Note::find(&regs, 5, 11, &mem), None);
+        let find = |regs: &Regs, started, sleeps| Note::find(regs, started, Some(sleeps), &mem);
+        assert_eq!(find(&regs, 5, 11), None);
         Note::new(&regs, 5, 10, 35, Some(99)).leave(&regs, &mem);
-        assert_eq!(Note::find(&regs, 5, 11, &mem), Some((35, Some(99))));
-        assert_eq!(Note::find(&regs, 5, 12, &mem), None);
-        assert_eq!(Note::find(&regs, 6, 11, &mem), None);
-        let elsewhere = Regs { rip: 78, ..regs };
-        assert_eq!(Note::find(&elsewhere, 5, 11, &mem), None);
+        assert_eq!(find(&regs, 5, 11), Some((35, Known::At(99))));
+        assert_eq!(find(&regs, 5, 12), Some((35, Known::Not)));
+        assert_eq!(find(&regs, 6, 11), None);
+        assert_eq!(find(&Regs { rip: 78, ..regs }, 5, 11), None);
+        assert_eq!(find(&Regs { rdx: 1, ..regs }, 5, 11), None);
+        let far = now_ns(Clock::Monotonic).expect("clock") + 60_000_000_000;
+        Note::new(&regs, 5, 10, 35, Some(far)).leave(&regs, &mem);
+        assert_eq!(find(&regs, 5, 12), Some((35, Known::At(far))));
     }
 }

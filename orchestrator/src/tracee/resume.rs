@@ -15,7 +15,7 @@
 //! nothing can be in use (System V ABI, 3.2.2).
 
 use super::asleep::{Look, Seen};
-use super::note::Note;
+use super::note::{Known, Note};
 use super::{Error, Stopped};
 use crate::procfs;
 use crate::sys::clock::{Clock, now_ns};
@@ -82,10 +82,13 @@ pub(super) fn settle(
     if result == EINTR && has_signal(pid, thread.tid)? {
         return Ok(());
     }
-    let end_ns = end.or_else(|| {
-        let total = total_ns(&thread.regs, timeout, &mem)?;
-        Some(total.saturating_add(seen.since_ns))
-    });
+    let end_ns = match end {
+        Known::At(end_ns) => Some(end_ns),
+        Known::Endless => None,
+        Known::Not => {
+            total_ns(&thread.regs, timeout, &mem).map(|total| total.saturating_add(seen.since_ns))
+        }
+    };
     let again = Again { timeout, end_ns };
     let regs = make_again(thread.regs, nr, again, &mem);
     thread.image_regs = regs;
@@ -95,22 +98,16 @@ pub(super) fn settle(
     } else if let Some(sleeps) = seen.sleeps_now {
         let note = Note::new(&thread.regs, started, sleeps, nr, end_ns);
         note.leave(&thread.regs, &mem);
-        thread.note = Some(note);
+        thread.note = Some((pid, note));
     }
     Ok(())
 }
 
-/// Gives a call that is made again the time that is left by now, and renews a note: the thread is about to go on.
+/// Gives a call that is made again the time that is left by now: the thread is about to go on.
 ///
 /// # Errors
 /// ptrace failed.
 pub(super) fn go_on(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
-    if let Some(note) = thread.note.take()
-        && thread.changed
-        && let Some(mem) = memory(pid)
-    {
-        note.renew(pid, thread.tid, &thread.regs, &mem);
-    }
     let Some(again) = thread.again.take() else {
         return Ok(());
     };
@@ -137,23 +134,23 @@ pub(super) fn has_timeout(nr: i32, args: &[u64; 6]) -> bool {
         })
 }
 
-/// Returns the call that was interrupted, if it is one that is to be made again here, its timeout, and when it ends if that
-/// is known from an earlier stop.
+/// Returns the call that was interrupted, if it is one that is to be made again here, its timeout, and what an earlier stop
+/// left of when it ends.
 fn interrupted(
     regs: &Regs,
     started: u64,
     seen: &Seen,
     mem: &File,
-) -> Option<(u64, Timeout, Option<i64>)> {
+) -> Option<(u64, Timeout, Known)> {
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let (nr, end_ns) = match regs.orig_rax as i64 {
-        libc::SYS_restart_syscall => match Note::find(regs, started, seen.sleeps_before?, mem) {
-            Some((nr, end_ns)) => (nr as i64, end_ns),
-            None => (number_before(regs.rip, mem)?, None),
+    let (nr, end) = match regs.orig_rax as i64 {
+        libc::SYS_restart_syscall => match Note::find(regs, started, seen.sleeps_before, mem) {
+            Some((nr, end)) => (nr as i64, end),
+            None => (number_before(regs.rip, mem)?, Known::Not),
         },
-        nr => (nr, None),
+        nr => (nr, Known::Not),
     };
-    Some((nr as u64, timeout_of(nr, &args)?, end_ns))
+    Some((nr as u64, timeout_of(nr, &args)?, end))
 }
 
 /// Returns how the timeout of a call is given, if it is a call that is made again here.
