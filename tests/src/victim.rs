@@ -58,6 +58,23 @@ impl Program {
         Some(Program { command, folder })
     }
 
+    /// Compiles `victims/NAME.rs`, which needs the standard library only, into a folder of its own.
+    pub fn rust(name: &str) -> Program {
+        let folder = TempDir::new().expect("a temporary folder");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("victims/{name}.rs"));
+        let binary = folder.path().join(name);
+        let output = Command::new("rustc")
+            .args(["--edition", "2024", "-O", "-o"])
+            .arg(&binary)
+            .arg(&source)
+            .output()
+            .expect("rustc can be started");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rustc {name}.rs: {words}");
+        let command = vec![binary.to_str().expect("UTF-8").to_string()];
+        Program { command, folder }
+    }
+
     /// Takes a script for an interpreter; the script finds its output in its first argument.
     pub fn script(interpreter: &str, text: &str) -> Program {
         let folder = TempDir::new().expect("a temporary folder");

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const KILLS: u32 = 20;
+const KILLS: u32 = 100;
 
 /// Seconds that the victim's timed waits last: longer than all dumps together.
-const WAITS: &str = "8";
+const WAITS: &str = "12";
 
 #[test]
 fn the_victim_outlives_a_killed_dump() {

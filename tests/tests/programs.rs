@@ -1,5 +1,6 @@
 //! Real interpreters in the middle of their work, whose result is checked.
 
+use integration_tests::victim::Link;
 use integration_tests::{Images, Program, Victim, present, root, steadily};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,7 +11,8 @@ import hashlib, signal, sys, threading, time
 out = open(sys.argv[1], "a", buffering=1)
 work = open(sys.argv[1] + ".work", "w+")
 asked = threading.Event()
-objects = [str(n) * 3 for n in range(200000)]
+# Some 200 MiB.
+objects = [str(n) * 3 for n in range(2500000)]
 ticks, sums = [0] * 4, {}
 
 def on_ask(number, frame):
@@ -53,7 +55,7 @@ for piece in range(300):
     if sums[piece] != state or lines[piece] != "%d %s" % (piece, state.hex()):
         wrong = "piece %d" % piece
         break
-if wrong is None and objects != [str(n) * 3 for n in range(200000)]:
+if wrong is None and not all(o == str(n) * 3 for n, o in enumerate(objects)):
     wrong = "objects"
 if wrong is None and min(ticks) < 5:
     wrong = "ticks %r" % ticks
@@ -105,46 +107,72 @@ for my $n (1 .. $count) { $wrong = "letter $n" if substr($text, $n - 1, 1) ne ch
 print $out $wrong ? "FAIL: $wrong\n" : "PASS\n";
 "#;
 
-fn start(interpreter: &str, text: &str) -> Option<Victim> {
-    if !root() || !present(interpreter) {
-        return None;
-    }
-    let victim = Program::script(interpreter, text).start(&[]);
-    sleep(Duration::from_millis(500));
-    Some(victim)
-}
-
-fn goes_on(interpreter: &str, text: &str) {
+/// Dumps it while it runs on, then carries it through ten cycles of dump and restore, and lets it check itself.
+fn goes_on(start: impl Fn() -> Option<Victim>) {
     steadily(|| {
-        let Some(mut victim) = start(interpreter, text) else {
+        let Some(mut victim) = start() else {
             return;
         };
+        sleep(Duration::from_millis(200));
         let images = Images::new(&victim, "running");
         images.dump(victim.pid, &["--leave-running"]);
         victim.assert_free();
-        for round in ["first", "second"] {
-            let images = Images::new(&victim, round);
+        for cycle in 1..=10 {
+            let images = Images::new(&victim, &format!("cycle-{cycle}"));
             images.dump(victim.pid, &[]);
             victim.reap();
             images.restore();
-            sleep(Duration::from_millis(500));
+            sleep(Duration::from_millis(150));
             victim.assert_free();
+            // Two hundred mebibytes each.
+            std::fs::remove_dir_all(&images.0).expect("removed");
         }
         victim.check();
     });
 }
 
+fn script(interpreter: &str, text: &str) -> Option<Victim> {
+    (root() && present(interpreter)).then(|| Program::script(interpreter, text).start(&[]))
+}
+
 #[test]
-fn python_with_threads_a_file_and_a_computation() {
-    goes_on("python3", PYTHON);
+fn python_with_threads_a_file_200_mib_and_a_computation() {
+    goes_on(|| script("python3", PYTHON));
 }
 
 #[test]
 fn node_counting_on_a_timer() {
-    goes_on("node", NODE);
+    goes_on(|| script("node", NODE));
 }
 
 #[test]
 fn perl_counting() {
-    goes_on("perl", PERL);
+    goes_on(|| script("perl", PERL));
+}
+
+#[test]
+fn c_dynamic() {
+    goes_on(|| {
+        Some(
+            root()
+                .then(|| Program::compile("counter", Link::Dynamic))??
+                .start(&[]),
+        )
+    });
+}
+
+#[test]
+fn c_static() {
+    goes_on(|| {
+        Some(
+            root()
+                .then(|| Program::compile("counter", Link::Static))??
+                .start(&[]),
+        )
+    });
+}
+
+#[test]
+fn rust_with_a_hundred_threads() {
+    goes_on(|| root().then(|| Program::rust("hundred").start(&[])));
 }

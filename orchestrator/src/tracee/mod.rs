@@ -105,6 +105,7 @@ pub struct Stopped {
     /// `rseq` registration.
     pub rseq: Option<ptrace::RseqConfiguration>,
     again: Option<resume::Again>,
+    rest: Option<resume::Rest>,
     note: Option<(Pid, note::Note)>,
     changed: bool,
 }
@@ -322,6 +323,7 @@ impl Stopped {
             group_stop: None,
             rseq: None,
             again: None,
+            rest: None,
             note: None,
             changed: false,
         }

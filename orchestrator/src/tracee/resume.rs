@@ -25,6 +25,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 const EINTR: i64 = -4;
+const RESTART_NO_HANDLER: i64 = -514;
 const RESTART_BLOCK: i64 = -516;
 /// `io_pgetevents` of `asm/unistd_64.h`, which the libc crate does not name.
 const SYS_IO_PGETEVENTS: i64 = 333;
@@ -44,6 +45,50 @@ enum Timeout {
     Ms(usize),
     /// A `timespec` at the address in this argument; 0 = for ever.
     Spec(usize),
+}
+
+/// A timeout in memory to which the kernel has written what was left at the stop: it makes the call again with that
+/// (`poll_select_finish`, `fs/select.c`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    at: u64,
+    /// Nanoseconds of a unit of its second word.
+    unit_ns: i64,
+    stopped_ns: i64,
+}
+
+impl Rest {
+    /// Returns the rest of the call that a thread was stopped in, if it is such a one.
+    fn of(regs: &Regs) -> Option<Self> {
+        let (at, unit_ns) = match regs.orig_rax as i64 {
+            libc::SYS_select => (regs.r8, 1000),
+            libc::SYS_pselect6 => (regs.r8, 1),
+            libc::SYS_ppoll => (regs.rdx, 1),
+            _ => return None,
+        };
+        let stopped_ns = now_ns(Clock::Monotonic).ok()?;
+        (at != 0 && regs.rax as i64 == RESTART_NO_HANDLER).then_some(Self {
+            at,
+            unit_ns,
+            stopped_ns,
+        })
+    }
+
+    /// Takes the time of the stop off it.
+    fn take_stop_off(self, mem: &File) -> Option<()> {
+        let mut words = [0; 16];
+        mem.read_exact_at(&mut words, self.at).ok()?;
+        let word = |at: usize| i64::from_le_bytes(words[at..at + 8].try_into().expect("eight"));
+        let left = word(0)
+            .checked_mul(SECOND)?
+            .checked_add(word(8).checked_mul(self.unit_ns)?)?;
+        let stood = now_ns(Clock::Monotonic).ok()? - self.stopped_ns;
+        let left = (left - stood).max(0);
+        let (seconds, rest) = (left / SECOND, left % SECOND / self.unit_ns);
+        words[..8].copy_from_slice(&seconds.to_le_bytes());
+        words[8..].copy_from_slice(&rest.to_le_bytes());
+        mem.write_all_at(&words, self.at).ok()
+    }
 }
 
 /// A call that is made again in the target.
@@ -66,6 +111,7 @@ pub(super) fn settle(
     started: u64,
 ) -> Result<(), Error> {
     let result = thread.regs.rax as i64;
+    thread.rest = Rest::of(&thread.regs);
     if (thread.regs.orig_rax as i64) < 0
         || !matches!(result, EINTR | RESTART_BLOCK)
         || thread.group_stop.is_some()
@@ -108,6 +154,12 @@ pub(super) fn settle(
 /// # Errors
 /// ptrace failed.
 pub(super) fn go_on(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
+    if let Some(rest) = thread.rest.take()
+        && let Some(mem) = memory(pid)
+        && rest.take_stop_off(&mem).is_none()
+    {
+        tracing::debug!("thread {}: its timeout is late by this stop", thread.tid.0);
+    }
     let Some(again) = thread.again.take() else {
         return Ok(());
     };
