@@ -24,8 +24,10 @@ pub fn skip(reason: &str) {
         .name()
         .unwrap_or("a test")
         .to_string();
-    // Straight to the descriptor: the test runner keeps what `eprintln!` says of a test that passes.
-    let _ = writeln!(std::io::stderr(), "skipped: {reason} ({name})");
+    // Straight to the descriptor: the test runner keeps what `eprintln!` says of a test that passes. In one write, so that
+    // what the runner says meanwhile does not stand in the middle of the line.
+    let line = format!("skipped: {reason} ({name})\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Returns whether this process is root; says that the test is skipped where it is not.

@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask TASK`.
 
 use anyhow::{Result, bail};
+use std::process::ExitCode;
 
 mod bench;
 mod blobs;
@@ -12,16 +13,27 @@ mod test;
 
 const USAGE: &str = "usage: cargo xtask TASK
   demo      build all, dump a program that counts, restore it, and watch it count on (root)
-  test      run all tests, and count those that are skipped
-  bench     measure dump and restore, alone or beside another tool: [--beside PATH] [-n N] (root)
-  blobs     build and audit the parasite and the restorer
+  test      run all tests, and count those that are skipped: [arguments of cargo test]
+  bench     measure dump and restore, alone or beside another tool (root): [--beside PATH] [--work NAMES] [-n ROUNDS]
+  blobs     build and audit the parasite and the restorer; --check-reproducible builds them twice
   proto     generate the types of the image records; --check compares
   support   write the tables of what is supported; --check compares";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that RUST_BACKTRACE adds: it helps nobody whose C compiler is missing.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
     let Some((task, rest)) = args.split_first() else {
-        bail!("{USAGE}")
+        bail!("no task given\n{USAGE}")
     };
     match task.as_str() {
         "bench" => bench::run(rest),
@@ -30,7 +42,7 @@ fn main() -> Result<()> {
         "proto" => proto::run(rest),
         "support" => support::run(rest),
         "test" => test::run(rest),
-        "help" | "--help" => {
+        "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
         }
