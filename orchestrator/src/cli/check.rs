@@ -15,7 +15,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 13] = [
+const FEATURES: [Feature; 14] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -69,6 +69,12 @@ const FEATURES: [Feature; 13] = [
         what: "PAGEMAP_SCAN (6.7); pagemap is read where it is missing",
         required: false,
         probe: pagemap_scan,
+    },
+    Feature {
+        name: "pagemap_scan_guard_pages",
+        what: "guard regions (6.15)",
+        required: false,
+        probe: guards,
     },
     Feature {
         name: "timerfd",
@@ -208,9 +214,17 @@ fn futex_waitv() -> bool {
 }
 
 fn pagemap_scan() -> bool {
+    scans_for(PageIs::PRESENT)
+}
+
+fn guards() -> bool {
+    scans_for(PageIs::GUARD)
+}
+
+fn scans_for(what: PageIs) -> bool {
     let query = Query {
-        any_of: PageIs::PRESENT,
-        tell: PageIs::PRESENT,
+        any_of: what,
+        tell: what,
         ..Query::default()
     };
     File::open("/proc/self/pagemap").is_ok_and(|pagemap| {

@@ -100,7 +100,11 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
                 m.report.refuse(format!("descriptor {fd}"), reason, "");
                 return None;
             };
-            memfd::plan::plan_open(b, memfd, master, file.flags)
+            if memfd::plan::may_be_first(file.flags) && m.memfds_given.insert(memfd.inode_id) {
+                memfd::plan::plan_first(b, memfd, master, file.flags)
+            } else {
+                memfd::plan::plan_open(b, memfd, master, file.flags)
+            }
         }
         FileKind::Terminal(terminal) => {
             let (host, settings) = (m.host, m.settings);

@@ -6,7 +6,7 @@
 //! wrongly from the root after they are made. Then all meet, the clocks of timers start, each gives up its privileges,
 //! all meet again, and what a change of credentials resets is set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arena::Arena;
 use super::fill;
@@ -51,6 +51,8 @@ pub struct Making<'a> {
     pub placed: BTreeMap<FileId, i32>,
     /// Temporary descriptor of each memfd's inode.
     pub memfds: BTreeMap<u32, i32>,
+    /// Memfds whose first description has been made.
+    pub memfds_given: BTreeSet<u32>,
 }
 
 /// Plans the tree: today its root task with all its threads.
@@ -105,6 +107,7 @@ pub fn plan_tree(
         above,
         placed: BTreeMap::new(),
         memfds: BTreeMap::new(),
+        memfds_given: BTreeSet::new(),
     };
     plan_programs(&mut making);
     let finals = registers::plan_finals(task, host, making.report);

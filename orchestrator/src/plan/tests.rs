@@ -236,6 +236,7 @@ fn check(plan: &Plan, snapshot: &Snapshot) {
             | libc::SYS_epoll_create1
             | libc::SYS_timerfd_create
             | libc::SYS_signalfd4
+            | libc::SYS_dup
             | libc::SYS_dup3 => assert!(fds.insert(op.expect as i32), "made twice: {op:?}"),
             libc::SYS_fcntl if op.args[1] == libc::F_DUPFD as u64 => {
                 assert!(fds.insert(op.expect as i32));

@@ -25,6 +25,9 @@ pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
             // Paths count from our root, also those of a task with another one: that is how they were read.
             let (regular, rdev) = by_path(file)?;
             let path = &regular.path;
+            if is_of_tree(path, snapshot) {
+                return None;
+            }
             let (reason, remedy) = difference(path, regular, rdev).err()?;
             Some(Refusal {
                 task: task.pid,
@@ -34,6 +37,17 @@ pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
             })
         })
         .collect()
+}
+
+/// Returns whether this is a file of /proc that exists once the tree does.
+fn is_of_tree(path: &[u8], snapshot: &Snapshot) -> bool {
+    let Some(rest) = path.strip_prefix(b"/proc/") else {
+        return false;
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let pid = std::str::from_utf8(&rest[..digits]).unwrap_or_default();
+    pid.parse()
+        .is_ok_and(|pid: i32| snapshot.tasks.iter().any(|task| task.pid == pid))
 }
 
 fn by_path(file: &OpenFile) -> Option<(&RegularFile, Option<u64>)> {

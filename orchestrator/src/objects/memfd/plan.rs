@@ -99,6 +99,25 @@ pub fn plan_open(b: &mut Builder, file: &MemfdFile, master: i32, flags: u32) -> 
     fd
 }
 
+/// Returns whether a description with these flags may be the one that came with the inode.
+pub fn may_be_first(flags: u32) -> bool {
+    flags & (libc::O_ACCMODE | libc::O_PATH) as u32 == libc::O_RDWR as u32
+}
+
+/// Adds the description that came with the inode: unlike one that is opened, it does not count as one that writes, and the
+/// memfd can be executed while it is open (`alloc_file_pseudo`, `fs/file_table.c`).
+pub fn plan_first(b: &mut Builder, file: &MemfdFile, master: i32, flags: u32) -> i32 {
+    const F_SETFL: u64 = 4;
+    const STATUS: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOATIME | libc::O_DIRECT;
+    let fd = b.open(libc::SYS_dup, &[master as u64]);
+    let status = flags & STATUS as u32;
+    if status != 0 {
+        b.call_returns(libc::SYS_fcntl, &[fd as u64, F_SETFL, u64::from(status)], 0);
+    }
+    plan_offset(b, fd, file.pos);
+    fd
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
