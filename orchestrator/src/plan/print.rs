@@ -120,6 +120,7 @@ const NAMES: [(i64, &str); 67] = [
     (libc::SYS_clone3, "clone3"),
     (libc::SYS_close, "close"),
     (libc::SYS_close_range, "close_range"),
+    (libc::SYS_dup, "dup"),
     (libc::SYS_dup3, "dup3"),
     (libc::SYS_epoll_create1, "epoll_create1"),
     (libc::SYS_epoll_ctl, "epoll_ctl"),
