@@ -12,8 +12,9 @@ use std::process::{Command, Stdio};
 pub fn run() -> Result<()> {
     sample::need_root()?;
     let orchestrator = sample::build_orchestrator()?;
+    call(&orchestrator, &["check"])?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    let binary = sample::compile(folder.path())?;
+    let binary = sample::compile(folder.path(), "sample")?;
     let images = folder.path().join("images");
     std::fs::create_dir(&images)?;
 

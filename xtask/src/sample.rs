@@ -38,9 +38,13 @@ pub fn build_orchestrator() -> Result<PathBuf> {
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "the orchestrator does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("release/orchestrator"))
+    Ok(target().join("release/orchestrator"))
+}
+
+/// The folder that builds go to.
+pub fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    workspace().join(target)
 }
 
 /// Fails unless this is root: others may neither look into processes nor choose process ids.
@@ -56,20 +60,23 @@ pub fn need_root() -> Result<()> {
     Ok(())
 }
 
-/// Compiles the sample program into `folder`.
+/// Compiles `xtask/src/NAME.c` into `folder`.
 ///
 /// # Errors
 /// No C compiler, or no static C library.
-pub fn compile(folder: &Path) -> Result<PathBuf> {
-    let binary = folder.join("sample");
-    let source = workspace().join("xtask/src/sample.c");
+pub fn compile(folder: &Path, name: &str) -> Result<PathBuf> {
+    let binary = folder.join(name);
+    let source = workspace().join(format!("xtask/src/{name}.c"));
     let status = Command::new("cc")
         .args(["-O2", "-static", "-pthread", "-o"])
         .arg(&binary)
         .arg(source)
         .status()
-        .context("no C compiler (install gcc and libc6-dev)")?;
-    ensure!(status.success(), "the sample program does not compile");
+        .context("no C compiler `cc` (Debian: apt-get install gcc libc6-dev)")?;
+    ensure!(
+        status.success(),
+        "{name}.c does not compile: is the static C library there? (Debian: apt-get install libc6-dev)"
+    );
     Ok(binary)
 }
 
@@ -88,6 +95,8 @@ impl Sample {
     /// # Errors
     /// It cannot be started.
     pub fn start(binary: &Path, folder: &Path, args: &[&str]) -> Result<Self> {
+        // A restored one becomes our child, so that it can be collected: not every init does that.
+        nix::sys::prctl::set_child_subreaper(true).context("cannot become a subreaper")?;
         let output = folder.join("output");
         let log = File::create(&output).context("cannot make the output")?;
         let child = Command::new("bash")
@@ -100,13 +109,18 @@ impl Sample {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .context("cannot start bash")?;
+            .context("cannot start bash (the demo needs bash and setsid)")?;
         let sample = Self {
             pid: child.id(),
             child: Some(child),
             output,
         };
         sample.wait_for("the sample program to begin", |text| !text.is_empty())?;
+        ensure!(
+            sample.lives(),
+            "the sample program does not begin: {}",
+            sample.text()
+        );
         Ok(sample)
     }
 
@@ -163,7 +177,13 @@ impl Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        self.signal("KILL");
+        if self.lives() {
+            self.signal("KILL");
+            // A restored one; our own child is collected below.
+            if self.child.is_none() {
+                let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid as i32), None);
+            }
+        }
         self.reap();
     }
 }
