@@ -111,7 +111,7 @@ pub fn name(nr: u16) -> Option<&'static str> {
 }
 
 /// Names of the system calls in plans.
-const NAMES: [(i64, &str); 67] = [
+const NAMES: [(i64, &str); 68] = [
     (libc::SYS_arch_prctl, "arch_prctl"),
     (libc::SYS_capset, "capset"),
     (libc::SYS_chroot, "chroot"),
