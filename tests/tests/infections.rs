@@ -96,3 +96,25 @@ fn timers_go_on() {
 fn sleeps_take_their_time() {
     infect("threads", &["12"]);
 }
+
+/// Threads that come and go while the process is frozen.
+#[test]
+fn threads_that_begin_and_end() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("churn", Link::Dynamic) else {
+        return;
+    };
+    let mut victim = program.start(&[]);
+    for number in 0..INFECTIONS {
+        let images = Images::new(&victim, &number.to_string());
+        images.dump(victim.pid, &["--leave-running"]);
+        std::fs::remove_dir_all(&images.0).expect("removed");
+    }
+    let images = Images::new(&victim, "last");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    images.restore();
+    victim.check();
+}

@@ -11,7 +11,7 @@ use crate::procfs;
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
 use crate::sys::ptrace::Queue;
-use crate::sys::{self, Pid};
+use crate::sys::{self, Pid, Tid};
 use crate::tracee::Frozen;
 
 /// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
@@ -131,13 +131,6 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
                 );
             }
         }
-        for child in procfs::tasks::read_children(pid, tid)? {
-            refuse(
-                &format!("child process {}", child.0),
-                "process trees are not kept yet".into(),
-                "dump the child alone, or end it",
-            );
-        }
     }
     if stat.session != pid.0 && !shell_job {
         let object = format!("session {}", stat.session);
@@ -148,6 +141,18 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         );
     }
     Ok(refusals)
+}
+
+/// Refuses the children of a stopped thread: while it ran, it might have made one after any look.
+fn refuse_children(pid: Pid, tid: Tid, refusals: &mut Vec<Refusal>) -> Result<(), Error> {
+    let children = procfs::tasks::read_children(pid, tid)?;
+    refusals.extend(children.into_iter().map(|child| Refusal {
+        task: pid.0,
+        object: format!("child process {}", child.0),
+        reason: "process trees are not kept yet".into(),
+        remedy: "dump the child alone, or end it".into(),
+    }));
+    Ok(())
 }
 
 fn namespace(pid: Pid, name: &str) -> Option<Vec<u8>> {
@@ -169,6 +174,7 @@ pub fn collect(
     let mut umask = None;
     let mut threads = Vec::with_capacity(frozen.threads().len());
     for stopped in frozen.threads() {
+        refuse_children(pid, stopped.tid, refusals)?;
         let (thread, status) = super::thread::collect(pid, stopped, refusals)?;
         threads.push(thread);
         umask = umask.or(status.umask);

@@ -188,6 +188,8 @@ fn seize_all(tids: &[Tid], frozen: &mut Frozen) -> Result<Vec<Tid>, Error> {
                 seized.push(tid);
             }
             Err(error) if error.errno == nix::errno::Errno::ESRCH => {}
+            // One that has ended, and is still listed, may not be traced (`ptrace_attach`, `exit_state`).
+            Err(_) if tid.0 != frozen.pid.0 && has_ended(frozen.pid, tid) => {}
             Err(source) => return Err(Error::Attach { tid: tid.0, source }),
         }
     }
@@ -196,6 +198,13 @@ fn seize_all(tids: &[Tid], frozen: &mut Frozen) -> Result<Vec<Tid>, Error> {
         let _ = ptrace::interrupt(tid);
     }
     Ok(seized)
+}
+
+fn has_ended(pid: Pid, tid: Tid) -> bool {
+    match procfs::stat::read((pid, tid)) {
+        Ok(stat) => matches!(stat.state, b'Z' | b'X'),
+        Err(error) => matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)),
+    }
 }
 
 impl Frozen {
