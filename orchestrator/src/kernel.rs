@@ -69,7 +69,7 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         oom_score_adj: attributes::read_oom_score_adj(this)?,
         loginuid: own_loginuid(this),
         affinity: sched::getaffinity(Tid::this())?,
-        has_autogroup: attributes::read_autogroup_nice(this).is_ok(),
+        has_autogroup: attributes::has_autogroups(),
         terminal: terminal_path(place.tty_nr),
         last_cap: number(LAST_CAP)? as u32,
         pipe_max_size: number(PIPE_MAX_SIZE)? as u32,

@@ -94,7 +94,8 @@ fn timers_go_on() {
 
 #[test]
 fn sleeps_take_their_time() {
-    infect("threads", &["12"]);
+    // Seconds for which the threads wait: all dumps happen within, on a slow machine too.
+    infect("threads", &["40"]);
 }
 
 /// Threads that come and go while the process is frozen.

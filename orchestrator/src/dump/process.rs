@@ -216,7 +216,7 @@ pub fn collect(
             .filter(|uid| *uid != u32::MAX),
         oom_score_adj: procfs::attributes::read_oom_score_adj(pid).ok(),
         coredump_filter: procfs::attributes::read_coredump_filter(pid).ok(),
-        autogroup_nice: procfs::attributes::read_autogroup_nice(pid).ok(),
+        autogroup_nice: procfs::attributes::read_autogroup_nice(pid).ok().flatten(),
         threads,
         ..Task::default()
     })

@@ -39,7 +39,7 @@ pub struct Host {
     pub loginuid: Option<u32>,
     /// Its CPU affinity, bit n of byte n/8 = CPU n; empty = unknown.
     pub affinity: Vec<u8>,
-    /// It has autogroup scheduling switched on (`/proc/PID/autogroup`).
+    /// Sessions get autogroups as they begin (`kernel.sched_autogroup_enabled`).
     pub has_autogroup: bool,
     /// Path of its controlling terminal, where it has one.
     pub terminal: Option<Vec<u8>>,

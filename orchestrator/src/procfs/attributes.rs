@@ -5,6 +5,9 @@ use super::{Error, Result, Subject};
 use crate::sys::Pid;
 use crate::sys::ns::ClockOffset;
 
+/// Whether sessions get autogroups as they begin.
+const AUTOGROUP_ENABLED: &str = "/proc/sys/kernel/sched_autogroup_enabled";
+
 /// Reads `oom_score_adj`.
 pub fn read_oom_score_adj(pid: Pid) -> Result<i32> {
     number("oom_score_adj", pid, |line| line.number("a score"))
@@ -51,9 +54,15 @@ pub fn read_personality(of: impl Into<Subject>) -> Result<u32> {
     number("personality", of, |line| line.hex32("a personality"))
 }
 
-/// Reads the nice value of the task's session in `autogroup` (`CONFIG_SCHED_AUTOGROUP`).
-pub fn read_autogroup_nice(pid: Pid) -> Result<i32> {
-    number("autogroup", pid, autogroup)
+/// Reads the nice value of the task's session in `autogroup` (`CONFIG_SCHED_AUTOGROUP`); `None` = the session has no
+/// such group, because it began while they were switched off, or is that of the kernel's first process.
+pub fn read_autogroup_nice(pid: Pid) -> Result<Option<i32>> {
+    parse_autogroup(&Subject::from(pid).read("autogroup")?)
+}
+
+/// Returns whether a session that begins now gets an autogroup.
+pub fn has_autogroups() -> bool {
+    std::fs::read(AUTOGROUP_ENABLED).is_ok_and(|text| text.trim_ascii() == b"1")
 }
 
 /// Reads `wchan`: in which function of the kernel the task waits; `0` = in none, or not to be seen.
@@ -234,6 +243,14 @@ pub fn parse_cgroup(bytes: &[u8]) -> Result<Vec<Cgroup>> {
         .collect()
 }
 
+/// Parses the bytes of `autogroup`.
+fn parse_autogroup(bytes: &[u8]) -> Result<Option<i32>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    one("autogroup", bytes, autogroup).map(Some)
+}
+
 /// Parses `/autogroup-7 nice 0`.
 fn autogroup(line: &mut Line<'_>) -> Result<i32> {
     line.expect(b"/autogroup-", "/autogroup-")?;
@@ -269,10 +286,10 @@ mod tests {
 
     #[test]
     fn values_are_read_to_the_end_of_the_line() {
-        let nice = |bytes: &[u8]| one("autogroup", bytes, autogroup).ok();
-        assert_eq!(nice(b"/autogroup-122 nice -5\n"), Some(-5));
+        let nice = |bytes: &[u8]| parse_autogroup(bytes).ok();
+        assert_eq!(nice(b"/autogroup-122 nice -5\n"), Some(Some(-5)));
         assert_eq!(nice(b"/autogroup-122 nice -5 x\n"), None);
-        assert_eq!(nice(b""), None);
+        assert_eq!(nice(b""), Some(None));
     }
 
     #[test]

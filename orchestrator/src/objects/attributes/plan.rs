@@ -56,9 +56,11 @@ fn plan_proc_files(b: &mut Builder, task: &Task, host: &Host, report: &mut Repor
             b.object(Object::Task("autogroup nice"));
             b.write_file(b"/proc/self/autogroup", nice.to_string().as_bytes());
         } else {
-            report.lose(format!(
-                "autogroup nice {nice}: the session's autogroup is not the task's own"
-            ));
+            let reason = match host.has_autogroup {
+                true => "the session's autogroup is not the task's own",
+                false => "this kernel has them switched off (kernel.sched_autogroup_enabled)",
+            };
+            report.lose(format!("autogroup nice {nice}: {reason}"));
         }
     }
     if let Some(uid) = task.loginuid.filter(|&uid| Some(uid) != host.loginuid) {
