@@ -16,7 +16,7 @@ pub use clock::steadily;
 pub use victim::{Program, Victim};
 
 /// Longest time that anything a test waits for may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Says on standard error that a test was skipped; one line each, so that they can be counted.
 pub fn skip(reason: &str) {

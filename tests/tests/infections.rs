@@ -95,7 +95,7 @@ fn timers_go_on() {
 #[test]
 fn sleeps_take_their_time() {
     // Seconds for which the threads wait: all dumps happen within, on a slow machine too.
-    infect("threads", &["40"]);
+    infect("threads", &["30"]);
 }
 
 /// Threads that come and go while the process is frozen.
