@@ -25,31 +25,25 @@ const MAP_DROPPABLE: u32 = 8;
 pub struct Segment {
     /// Its id: the inode of the kernel's file behind it.
     pub id: u64,
-    /// Range of an area that maps it, to open it by.
+    /// A process that maps it.
+    pub holder: Pid,
+    /// Range of an area of it that maps it, to open it by.
     pub range: [u64; 2],
 }
 
-/// The areas of a process.
-#[derive(Debug, Default)]
-pub struct Collected {
-    /// By address.
-    pub vmas: Vec<Vma>,
-    /// Shared anonymous memory, each once.
-    pub segments: Vec<Segment>,
-}
-
-/// Collects the areas; files that they map are added to the table.
+/// Collects the areas of a process, by address; files and shared memory that they map are added to the tables.
 pub fn collect(
     pid: Pid,
     areas: &Areas,
     files: &mut FileTable,
+    segments: &mut Vec<Segment>,
     refusals: &mut Vec<Refusal>,
-) -> Collected {
-    let mut all = Collected::default();
+) -> Vec<Vma> {
+    let mut all = Vec::new();
     for area in &areas.vmas {
         let path = areas.path(area);
-        match kind_of(pid, area, &path, files, &mut all.segments) {
-            Ok(kind) => all.vmas.push(vma_of(area, kind, name_in(&path))),
+        match kind_of(pid, area, &path, files, segments) {
+            Ok(kind) => all.push(vma_of(area, kind, name_in(&path))),
             Err((reason, remedy)) => refusals.push(Refusal {
                 task: pid.0,
                 object: name_of(area, &path),
@@ -128,6 +122,7 @@ fn kind_of(
             if !segments.iter().any(|segment| segment.id == area.inode) {
                 segments.push(Segment {
                     id: area.inode,
+                    holder: pid,
                     range: [area.start, area.end],
                 });
             }

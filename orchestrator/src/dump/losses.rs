@@ -1,9 +1,10 @@
 //! What a dump cannot keep and the program can live without: found here, told in one line.
 
 use super::Error;
+use super::collect::TaskFacts;
 use super::files::FileTable;
 use crate::procfs;
-use crate::snapshot::{FileKind, OpenFile, Task};
+use crate::snapshot::{FileKind, OpenFile};
 use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, fd::Kcmp};
 use std::cmp::Ordering;
@@ -26,10 +27,10 @@ pub fn collect_early(pid: Pid) -> Result<Vec<Loss>, Error> {
 }
 
 /// Finds what the descriptors tell.
-pub fn of_files(task: &Task, files: &FileTable) -> Vec<Loss> {
+pub fn of_files(tasks: &[TaskFacts], files: &FileTable) -> Vec<Loss> {
     let mut losses = files.losses.clone();
     for file in &files.files {
-        silenced_watches(file, task, &mut losses);
+        silenced_watches(file, tasks, &mut losses);
     }
     losses
 }
@@ -86,14 +87,15 @@ fn audit_session(pid: Pid) -> Option<u32> {
 
 /// A watch of EPOLLONESHOT that has told its event has no event left, not even those that cannot be left out when a watch is
 /// added (`do_epoll_ctl`, `fs/eventpoll.c`).
-fn silenced_watches(file: &OpenFile, task: &Task, losses: &mut Vec<Loss>) {
+fn silenced_watches(file: &OpenFile, tasks: &[TaskFacts], losses: &mut Vec<Loss>) {
     const KEPT: u32 =
         (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
     let FileKind::Epoll(epoll) = &file.kind else {
         return;
     };
     let is_silent = |events: u32| events & libc::EPOLLONESHOT as u32 != 0 && events & !KEPT == 0;
-    let fd = task.fds.iter().find(|entry| entry.file == file.id);
+    let mut fds = tasks.iter().flat_map(|facts| &facts.task.fds);
+    let fd = fds.find(|entry| entry.file == file.id);
     for target in epoll
         .targets
         .iter()

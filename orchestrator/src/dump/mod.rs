@@ -4,25 +4,28 @@
 //! complete the target can be let go as it was, and every error path does that.
 
 mod areas;
+mod ask;
+mod collect;
 mod descriptor;
+mod drain;
 mod files;
 mod losses;
 mod policies;
 mod process;
+mod relations;
 mod thread;
 
 use crate::error::{Refusals, Target};
 use crate::image::{self, DumpStats, ImageWriter};
-use crate::infect::{self, Infected, questions::Questions};
-use crate::memory::{self, Tally, drain, output::PageOutput, scan, select};
-use crate::procfs::{self, smaps::VmFlags};
-use crate::snapshot::{Origin, PageRun, PipeBuffer, SharedMemory, Snapshot, Task, Vma};
+use crate::infect::{self, Infected};
+use crate::memory::{self, output::PageOutput};
+use crate::procfs;
+use crate::snapshot::{Origin, Snapshot};
 use crate::support::Loss;
-use crate::sys::clock::{self, Clock};
 use crate::sys::{self, Pid};
-use crate::tracee::{self, Frozen};
-use files::FileTable;
-use policies::Policies;
+use crate::tracee::{self, Frozen, Tree};
+use collect::{Facts, collect};
+use drain::{Drained, drain_all};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,7 +43,7 @@ pub enum After {
 /// What to dump, and how.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The process.
+    /// The root of the tree.
     pub pid: Pid,
     /// What becomes of it.
     pub after: After,
@@ -101,87 +104,42 @@ impl Failure {
     }
 }
 
-/// What is known of the frozen process before the parasite is asked.
-struct Facts {
-    task: Task,
-    files: FileTable,
-    segments: Vec<areas::Segment>,
-    timers: Vec<procfs::timers::TimerLine>,
-    pipes: Vec<PipeBuffer>,
-    losses: Vec<Loss>,
-}
-
-/// Dumps a process into the folder `dir`.
+/// Dumps a process tree into the folder `dir`.
 ///
 /// # Errors
 /// With the word what became of the target.
 pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
-    let untouched = |error: Error| Failure::new(Target::Untouched, error);
     let begin = Instant::now();
-    let mut writer = ImageWriter::create(dir).map_err(|error| untouched(error.into()))?;
-    let missing = |error| {
-        if is_missing(&error) {
-            Error::Tracee(tracee::Error::Missing(settings.pid.0))
-        } else {
-            error
-        }
-    };
-    let early = process::refuse_early(settings.pid, settings.shell_job)
-        .map_err(|error| untouched(missing(error)))?;
-    Refusals(early)
-        .into_result()
-        .map_err(|error| untouched(error.into()))?;
-    let mut losses =
-        losses::collect_early(settings.pid).map_err(|error| untouched(missing(error)))?;
-    let mut pages = writer
-        .pages_file(1)
-        .map(|file| PageOutput::new(file, 1))
-        .map_err(|error| untouched(error.into()))?;
+    let prepared = prepare(settings, dir).map_err(untouched)?;
     let seize = Instant::now();
-    let frozen =
-        tracee::freeze(settings.pid, settings.timeout).map_err(|error| untouched(error.into()))?;
+    let tree = tracee::freeze_tree(settings.pid, settings.timeout).map_err(untouched)?;
     let mut stats = DumpStats {
         freezing_us: micros(seize),
         ..DumpStats::default()
     };
     let frozen_at = Instant::now();
-    tracing::info!(
-        "process {} with {} threads stands still",
-        settings.pid.0,
-        frozen.threads().len()
-    );
-    let mut facts = collect(&frozen, settings).map_err(untouched)?;
-    let mut infected =
-        infect::infect(frozen).map_err(|error| Failure::new(Target::PutBack, error))?;
-    let put_back = |error: Error| Failure::new(Target::PutBack, error);
-    let origin = ask(&mut infected, &mut facts).map_err(put_back)?;
-    let drained = drain_all(
-        &mut infected,
-        &mut facts,
-        &mut pages,
-        &mut writer,
-        &mut stats,
-    )
-    .map_err(put_back)?;
+    tell_frozen(&tree);
+    let mut facts = collect(&tree, settings).map_err(untouched)?;
+    let mut infected = infect_all(tree).map_err(put_back)?;
+    let origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
+    let Prepared {
+        mut writer,
+        pages,
+        mut losses,
+    } = prepared;
+    let drained =
+        drain_all(&mut infected, &mut facts, pages, &mut writer, &mut stats).map_err(put_back)?;
     losses.append(&mut facts.losses);
-    let frozen = infected
-        .cure()
-        .map_err(|error| Failure::new(Target::PutBack, error))?;
+    let tree = cure_all(infected).map_err(put_back)?;
     if settings.after == After::Run {
         // The image set is written beside the running target: all that it needs is here.
-        frozen.release();
+        tree.into_iter().for_each(Frozen::release);
         stats.frozen_us = micros(frozen_at);
-        let snapshot = assemble(facts, origin, drained);
-        writer
-            .finish(&snapshot, &stats)
-            .map_err(|error| put_back(error.into()))?;
+        finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
     } else {
         stats.frozen_us = micros(frozen_at);
-        let snapshot = assemble(facts, origin, drained);
-        writer
-            .finish(&snapshot, &stats)
-            .map_err(|error| put_back(error.into()))?;
-        end(frozen, settings.after).map_err(put_back)?;
+        finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
+        end(tree, settings.after).map_err(put_back)?;
     }
     if let Some(words) = losses::words(&losses) {
         tracing::warn!("{words}");
@@ -194,199 +152,108 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
     Ok(stats)
 }
 
+fn untouched(error: impl Into<Error>) -> Failure {
+    Failure::new(Target::Untouched, error)
+}
+
+fn put_back(error: impl Into<Error>) -> Failure {
+    Failure::new(Target::PutBack, error)
+}
+
+/// What is made and looked at while the target still runs.
+#[derive(Debug)]
+struct Prepared {
+    writer: ImageWriter,
+    pages: PageOutput,
+    losses: Vec<Loss>,
+}
+
+fn prepare(settings: &Settings, dir: &Path) -> Result<Prepared, Error> {
+    let missing = |error| match is_missing(&error) {
+        true => Error::Tracee(tracee::Error::Missing(settings.pid.0)),
+        false => error,
+    };
+    let mut writer = ImageWriter::create(dir)?;
+    let early = process::refuse_early(settings.pid, settings.shell_job).map_err(missing)?;
+    Refusals(early).into_result()?;
+    let losses = losses::collect_early(settings.pid).map_err(missing)?;
+    let pages = PageOutput::new(writer.pages_file(1)?, 1);
+    Ok(Prepared {
+        writer,
+        pages,
+        losses,
+    })
+}
+
 fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Proc(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ESRCH)))
+}
+
+fn tell_frozen(tree: &Tree) {
+    let threads: usize = tree.living.iter().map(|task| task.threads().len()).sum();
+    tracing::info!(
+        "{} processes with {threads} threads stand still",
+        tree.living.len()
+    );
 }
 
 fn micros(since: Instant) -> u32 {
     since.elapsed().as_micros().min(u128::from(u32::MAX)) as u32
 }
 
-fn end(frozen: Frozen, after: After) -> Result<(), Error> {
+/// Puts the parasite into every process; those that have it are cured where one cannot be infected.
+fn infect_all(tree: Tree) -> Result<Vec<Infected>, Error> {
+    let infected = tree.living.into_iter().map(infect::infect);
+    Ok(infected.collect::<Result<_, _>>()?)
+}
+
+fn cure_all(infected: Vec<Infected>) -> Result<Vec<Frozen>, Error> {
+    let cured = infected.into_iter().map(Infected::cure);
+    Ok(cured.collect::<Result<_, _>>()?)
+}
+
+fn end(tree: Vec<Frozen>, after: After) -> Result<(), Error> {
     match after {
-        After::Kill => frozen.kill()?,
-        After::Run => frozen.release(),
-        After::Stop => frozen.release_stopped(),
+        // Children first: their parents' ends would make them somebody else's.
+        After::Kill => tree.into_iter().rev().try_for_each(Frozen::kill)?,
+        After::Run => tree.into_iter().for_each(Frozen::release),
+        After::Stop => tree.into_iter().for_each(Frozen::release_stopped),
     }
     Ok(())
 }
 
-/// Collects what can be told from outside, and refuses what cannot be kept.
-fn collect(frozen: &Frozen, settings: &Settings) -> Result<Facts, Error> {
-    let pid = frozen.pid();
-    let mut refusals = Vec::new();
-    let mut files = FileTable::default();
-    let areas = procfs::smaps::read(pid)?;
-    let fds = files.collect(pid, settings.shell_job, &mut refusals)?;
-    let collected = areas::collect(pid, &areas, &mut files, &mut refusals);
-    let mut task = process::collect(frozen, &mut files, &mut refusals)?;
-    task.fds = fds;
-    if let Some(mm) = &mut task.mm {
-        mm.vmas = collected.vmas;
-    }
-    Refusals(refusals).into_result()?;
-    Ok(Facts {
-        // Now, as the target stands still: what it leaves in a pipe is what the image has.
-        pipes: files.read_pipes()?,
-        losses: losses::of_files(&task, &files),
-        task,
-        files,
-        segments: collected.segments,
-        timers: procfs::timers::read(pid)?,
-    })
-}
-
-/// Asks the process and its threads what only they can tell.
-fn ask(infected: &mut Infected, facts: &mut Facts) -> Result<Origin, Error> {
-    let mut origin = Origin {
-        wall_clock_ns: clock::now_ns(Clock::Realtime).ok().map(|ns| ns as u64),
-        root_ids: process::root_ids(),
-        ..Origin::default()
-    };
-    let mut questions = Questions::default();
-    let of_process = process::ProcessQuestions::ask(&mut questions, &facts.timers);
-    let vmas = facts.task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
-    let of_areas = Policies::ask_first(&mut questions, vmas);
-    let answers = infected.ask(&questions)?;
-    let losses = &mut facts.losses;
-    of_process.read(&answers, &mut facts.task, &mut origin, losses);
-    if let Some(mm) = &mut facts.task.mm {
-        of_areas.collect(&answers, infected, &mut mm.vmas)?;
-        mm.mlockall = mlockall(infected, &mm.vmas)?;
-    }
-    let mut questions = Questions::default();
-    let of_thread = thread::ThreadQuestions::ask(&mut questions);
-    let answers = infected.ask_threads(&questions)?;
-    for (thread, answers) in facts.task.threads.iter_mut().zip(&answers) {
-        of_thread.read(answers, thread, losses);
-    }
-    Ok(origin)
-}
-
-/// Returns with which flags later mappings are locked. The kernel tells nobody, but the parasite's memory is such a mapping.
-fn mlockall(infected: &Infected, vmas: &[Vma]) -> Result<u32, Error> {
-    let pid = infected.frozen().pid();
-    let is_locked = |vma: &&Vma| vma.locked || vma.locked_on_fault;
-    let before: u64 = vmas.iter().filter(is_locked).map(Vma::len).sum();
-    let [start, end] = infected.range();
-    if procfs::status::read(pid)?.locked_kib < (before + end - start) / 1024 {
-        return Ok(0);
-    }
-    let areas = procfs::smaps::read(pid)?;
-    let parasites = areas
-        .vmas
-        .iter()
-        .find(|area| area.start <= start && start < area.end);
-    let flags = parasites.map_or(VmFlags::empty(), |area| area.vm_flags);
-    let more = match flags.contains(VmFlags::LOCKONFAULT) {
-        true => libc::MCL_ONFAULT,
-        false => 0,
-    };
-    Ok(if flags.contains(VmFlags::LOCKED) {
-        (libc::MCL_FUTURE | more) as u32
-    } else {
-        0
-    })
-}
-
-/// Memory that was written to page files.
-#[derive(Debug, Default)]
-struct Drained {
-    private: Vec<PageRun>,
-    shared: Vec<SharedMemory>,
-}
-
-/// Writes all memory to page files.
-fn drain_all(
-    infected: &mut Infected,
-    facts: &mut Facts,
-    pages: &mut PageOutput,
-    writer: &mut ImageWriter,
-    stats: &mut DumpStats,
-) -> Result<Drained, Error> {
-    let begin = Instant::now();
-    let pid = infected.frozen().pid();
-    let mut tally = Tally::default();
-    if let Some(mm) = &mut facts.task.mm {
-        let found = scan::pages(pid, &mm.vmas)?;
-        let wanted = select::select(&mut mm.vmas, &found);
-        drain::drain(infected, &wanted, pages, &mut tally)?;
-    }
-    let mut shared_tally = Tally::default();
-    let shared = drain_shared(pid, facts, writer, &mut shared_tally)?;
-    stats.memdump_us = micros(begin);
-    stats.memwrite_us = stats.memdump_us;
-    (stats.pages_scanned, stats.pages_written, stats.page_pipes) =
-        (tally.scanned, tally.written, tally.pipes);
-    (stats.shared_pages_scanned, stats.shared_pages_written) =
-        (shared_tally.scanned, shared_tally.written);
-    Ok(Drained {
-        private: pages.take_runs(),
-        shared,
-    })
-}
-
-/// Writes shared anonymous memory and memfds, each to its page file.
-fn drain_shared(
-    pid: Pid,
-    facts: &Facts,
-    writer: &mut ImageWriter,
-    tally: &mut Tally,
-) -> Result<Vec<SharedMemory>, Error> {
-    let mut all = Vec::new();
-    let opened = |path: &str| {
-        std::fs::File::open(path).map_err(|source| memory::Error::Read {
-            pid: pid.0,
-            start: 0,
-            pages: 0,
-            source,
-        })
-    };
-    for segment in &facts.segments {
-        let [start, end] = segment.range;
-        let file = opened(&format!("/proc/{}/map_files/{start:x}-{end:x}", pid.0))?;
-        all.push((segment.id, file));
-    }
-    for memfd in &facts.files.memfds {
-        if let Some(own) = facts.files.memfd_content(memfd.shmid) {
-            use std::os::fd::AsRawFd;
-            // A descriptor for writing alone cannot be read; its file can.
-            all.push((
-                memfd.shmid,
-                opened(&format!("/proc/self/fd/{}", own.as_raw_fd()))?,
-            ));
-        }
-    }
-    let mut shared = Vec::new();
-    for (index, (id, file)) in all.into_iter().enumerate() {
-        let size = sys::file::statx(&file).map_err(Error::Own)?.size;
-        let pages_id = index as u32 + 2;
-        let mut output = PageOutput::new(writer.pages_file(pages_id)?, pages_id);
-        memory::shared::copy(pid.0, &file, size, &mut output, tally)?;
-        shared.push(SharedMemory {
-            id,
-            size,
-            pages: output.take_runs(),
-        });
-    }
-    Ok(shared)
+/// Writes all that is not memory, which makes the image set valid.
+fn finish(
+    facts: Facts,
+    origin: Origin,
+    drained: Drained,
+    writer: ImageWriter,
+    stats: &DumpStats,
+) -> Result<(), Error> {
+    let snapshot = assemble(facts, origin, drained);
+    Ok(writer.finish(&snapshot, stats)?)
 }
 
 /// Puts the parts together.
 fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
     let Facts {
-        mut task,
+        tasks,
+        dead,
         mut files,
         pipes,
         ..
     } = facts;
     files.add_build_ids();
-    if let Some(mm) = &mut task.mm {
-        mm.pages = drained.private;
+    let mut living: Vec<_> = tasks.into_iter().map(|facts| facts.task).collect();
+    for (task, pages) in living.iter_mut().zip(drained.private) {
+        if let Some(mm) = &mut task.mm {
+            mm.pages = pages;
+        }
     }
+    living.extend(dead);
     Snapshot {
         origin,
-        tasks: vec![task],
+        tasks: living,
         pipes,
         files: files.files,
         memfds: files.memfds,

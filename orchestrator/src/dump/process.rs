@@ -11,7 +11,7 @@ use crate::procfs;
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
 use crate::sys::ptrace::Queue;
-use crate::sys::{self, Pid, Tid};
+use crate::sys::{self, Pid};
 use crate::tracee::Frozen;
 
 /// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
@@ -45,14 +45,13 @@ impl ProcessQuestions {
         }
     }
 
-    /// Adds what the process said of itself.
+    /// Adds what the process said of itself, and returns its monotonic and boot-time clocks.
     pub fn read(
         &self,
         answers: &Answers,
         task: &mut Task,
-        origin: &mut Origin,
         losses: &mut Vec<Loss>,
-    ) {
+    ) -> [Option<i64>; 2] {
         let facts = self.attributes.read(answers);
         task.sigactions = self.actions.read(answers);
         task.interval_timers = self.timers.read_interval(answers);
@@ -78,7 +77,7 @@ impl ProcessQuestions {
         if facts.has_keyring {
             losses.push(Loss::with(Lost::Keyring, "of the process"));
         }
-        [origin.monotonic_ns, origin.boottime_ns] = facts.clocks_ns;
+        facts.clocks_ns
     }
 }
 
@@ -110,13 +109,38 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         refuse("zombie", "it has ended, or its first thread has".into(), "");
         return Ok(refusals);
     }
+    refusals.extend(refuse_foreign(pid)?);
+    if stat.session != pid.0 && !shell_job {
+        refusals.push(Refusal {
+            task: pid.0,
+            object: format!("session {}", stat.session),
+            reason: "its leader is outside of what is dumped".into(),
+            remedy: "start it with setsid, or use --shell-job".into(),
+        });
+    }
+    Ok(refusals)
+}
+
+/// Refuses what of a process lies in namespaces that are not ours.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn refuse_foreign(pid: Pid) -> Result<Vec<Refusal>, Error> {
+    let mut refusals = Vec::new();
+    let mut refuse = |object: &str, reason: &str| {
+        refusals.push(Refusal {
+            task: pid.0,
+            object: object.into(),
+            reason: reason.into(),
+            remedy: String::new(),
+        });
+    };
     for name in NAMESPACES {
         let (theirs, ours) = (namespace(pid, name), namespace(Pid::this(), name));
         if name != "time" && theirs != ours {
             refuse(
                 &format!("{name} namespace"),
-                "it is not the one of this command, which is not kept yet".into(),
-                "",
+                "it is not the one of this command, which is not kept yet",
             );
         }
     }
@@ -126,45 +150,25 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
             if theirs.is_some() && theirs != namespace(pid, name) {
                 refuse(
                     &format!("{name} namespace of thread {tid}"),
-                    "it is not that of the process, which is not kept yet".into(),
-                    "",
+                    "it is not that of the process, which is not kept yet",
                 );
             }
         }
     }
-    if stat.session != pid.0 && !shell_job {
-        let object = format!("session {}", stat.session);
-        refuse(
-            &object,
-            "its leader is outside of what is dumped".into(),
-            "start it with setsid, or use --shell-job",
-        );
-    }
     Ok(refusals)
-}
-
-/// Refuses the children of a stopped thread: while it ran, it might have made one after any look.
-fn refuse_children(pid: Pid, tid: Tid, refusals: &mut Vec<Refusal>) -> Result<(), Error> {
-    let children = procfs::tasks::read_children(pid, tid)?;
-    refusals.extend(children.into_iter().map(|child| Refusal {
-        task: pid.0,
-        object: format!("child process {}", child.0),
-        reason: "process trees are not kept yet".into(),
-        remedy: "dump the child alone, or end it".into(),
-    }));
-    Ok(())
 }
 
 fn namespace(pid: Pid, name: &str) -> Option<Vec<u8>> {
     procfs::fd::read_link(pid, &format!("ns/{name}")).ok()
 }
 
-/// Collects what can be told of the process from outside, without memory areas and descriptors.
+/// Collects what can be told of process number `index` from outside, without memory areas and descriptors.
 ///
 /// # Errors
 /// `/proc` cannot be read, or a directory that it stands in is gone.
 pub fn collect(
     frozen: &Frozen,
+    index: u32,
     files: &mut FileTable,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Task, Error> {
@@ -174,21 +178,22 @@ pub fn collect(
     let mut umask = None;
     let mut threads = Vec::with_capacity(frozen.threads().len());
     for stopped in frozen.threads() {
-        refuse_children(pid, stopped.tid, refusals)?;
         let (thread, status) = super::thread::collect(pid, stopped, refusals)?;
         threads.push(thread);
         umask = umask.or(status.umask);
     }
+    // Those of the caller are 1.
+    let id = index + 2;
     let own = TaskIds {
-        vm: 2,
-        files: 2,
-        fs: 2,
-        sighand: 2,
+        vm: id,
+        files: id,
+        fs: id,
+        sighand: id,
         ..namespace_ids()
     };
     Ok(Task {
         pid: pid.0,
-        ppid: 0,
+        ppid: stat.ppid,
         pgid: stat.pgrp,
         sid: stat.session,
         state: if leader.group_stop.is_some() {
@@ -220,6 +225,21 @@ pub fn collect(
         threads,
         ..Task::default()
     })
+}
+
+/// Returns what is kept of a process that has ended.
+pub fn of_dead(stat: &procfs::stat::Stat) -> Task {
+    Task {
+        pid: stat.pid,
+        ppid: stat.ppid,
+        pgid: stat.pgrp,
+        sid: stat.session,
+        state: TaskState::Zombie,
+        exit_code: stat.exit_code as u32,
+        flags: stat.flags,
+        comm: stat.comm.clone(),
+        ..Task::default()
+    }
 }
 
 /// Ids of the namespaces within the image set; the target is in ours.

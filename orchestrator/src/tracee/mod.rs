@@ -10,6 +10,9 @@ mod net;
 mod note;
 mod remote;
 pub mod resume;
+mod tree;
+
+pub use tree::{Tree, freeze_tree};
 
 use crate::procfs;
 use crate::sys::{self, Pid, Tid, ptrace, wait};
@@ -69,6 +72,9 @@ pub enum Error {
         /// The limit.
         seconds: u64,
     },
+    /// Its tree never stands still.
+    #[error("the tree of process {0} grows faster than it can be frozen")]
+    Restless(i32),
     /// Its vDSO has no `syscall` instruction to borrow.
     #[error("process {0} has no vDSO with a syscall instruction")]
     NoGate(i32),

@@ -1,0 +1,81 @@
+//! What only the processes themselves can tell: asked through the parasite.
+
+use super::collect::{Facts, TaskFacts};
+use super::policies::Policies;
+use super::{Error, process, thread};
+use crate::infect::{Infected, questions::Questions};
+use crate::procfs::{self, smaps::VmFlags};
+use crate::snapshot::{Origin, Vma};
+use crate::support::Loss;
+use crate::sys::clock::{self, Clock};
+
+/// Asks every process and its threads, and returns when and where that was: the clocks are those of the root.
+///
+/// # Errors
+/// A parasite does not answer.
+pub fn ask(infected: &mut [Infected], facts: &mut Facts) -> Result<Origin, Error> {
+    let mut origin = Origin {
+        wall_clock_ns: clock::now_ns(Clock::Realtime).ok().map(|ns| ns as u64),
+        root_ids: process::root_ids(),
+        ..Origin::default()
+    };
+    for (index, (infected, facts_of)) in infected.iter_mut().zip(&mut facts.tasks).enumerate() {
+        let clocks_ns = ask_task(infected, facts_of, &mut facts.losses)?;
+        if index == 0 {
+            [origin.monotonic_ns, origin.boottime_ns] = clocks_ns;
+        }
+    }
+    Ok(origin)
+}
+
+/// Asks one process, and returns its monotonic and boot-time clocks.
+fn ask_task(
+    infected: &mut Infected,
+    facts: &mut TaskFacts,
+    losses: &mut Vec<Loss>,
+) -> Result<[Option<i64>; 2], Error> {
+    let TaskFacts { task, timers } = facts;
+    let mut questions = Questions::default();
+    let of_process = process::ProcessQuestions::ask(&mut questions, timers);
+    let vmas = task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
+    let of_areas = Policies::ask_first(&mut questions, vmas);
+    let answers = infected.ask(&questions)?;
+    let clocks_ns = of_process.read(&answers, task, losses);
+    if let Some(mm) = &mut task.mm {
+        of_areas.collect(&answers, infected, &mut mm.vmas)?;
+        mm.mlockall = mlockall(infected, &mm.vmas)?;
+    }
+    let mut questions = Questions::default();
+    let of_thread = thread::ThreadQuestions::ask(&mut questions);
+    let answers = infected.ask_threads(&questions)?;
+    for (thread, answers) in task.threads.iter_mut().zip(&answers) {
+        of_thread.read(answers, thread, losses);
+    }
+    Ok(clocks_ns)
+}
+
+/// Returns with which flags later mappings are locked. The kernel tells nobody, but the parasite's memory is such a mapping.
+fn mlockall(infected: &Infected, vmas: &[Vma]) -> Result<u32, Error> {
+    let pid = infected.frozen().pid();
+    let is_locked = |vma: &&Vma| vma.locked || vma.locked_on_fault;
+    let before: u64 = vmas.iter().filter(is_locked).map(Vma::len).sum();
+    let [start, end] = infected.range();
+    if procfs::status::read(pid)?.locked_kib < (before + end - start) / 1024 {
+        return Ok(0);
+    }
+    let areas = procfs::smaps::read(pid)?;
+    let parasites = areas
+        .vmas
+        .iter()
+        .find(|area| area.start <= start && start < area.end);
+    let flags = parasites.map_or(VmFlags::empty(), |area| area.vm_flags);
+    let more = match flags.contains(VmFlags::LOCKONFAULT) {
+        true => libc::MCL_ONFAULT,
+        false => 0,
+    };
+    Ok(if flags.contains(VmFlags::LOCKED) {
+        (libc::MCL_FUTURE | more) as u32
+    } else {
+        0
+    })
+}

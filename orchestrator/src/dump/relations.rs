@@ -1,0 +1,76 @@
+//! How the processes of a tree stand to each other: parents, sessions, groups, and what they share by clone flags.
+
+use super::collect::TaskFacts;
+use crate::error::Refusal;
+use crate::snapshot::Task;
+use crate::sys::fd::{Kcmp, kcmp};
+use crate::tracee::Frozen;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+/// What processes can share by flags of `clone`, and the words for it.
+const SHARED: [(Kcmp, &str); 4] = [
+    (Kcmp::Vm, "address space"),
+    (Kcmp::Files, "descriptor table"),
+    (Kcmp::Fs, "working directory, root and umask"),
+    (Kcmp::SigHand, "signal handlers"),
+];
+
+/// Refuses what processes share that are no threads of one another.
+pub fn refuse_shared(living: &[&Frozen], refusals: &mut Vec<Refusal>) {
+    for (what, words) in SHARED {
+        let mut order: Vec<&&Frozen> = living.iter().collect();
+        let compare = |a: &&&Frozen, b: &&&Frozen| {
+            kcmp(a.pid().leader(), b.pid().leader(), what).unwrap_or(Ordering::Less)
+        };
+        // The kernel's order is total and stays while they stand still.
+        order.sort_by(compare);
+        for pair in order.windows(2) {
+            if compare(&pair[0], &pair[1]) == Ordering::Equal {
+                refusals.push(Refusal {
+                    task: pair[1].pid().0,
+                    object: words.into(),
+                    reason: format!(
+                        "it shares it with process {} (by a flag of clone, or vfork), which is not kept yet",
+                        pair[0].pid()
+                    ),
+                    remedy: String::new(),
+                });
+            }
+        }
+    }
+}
+
+/// Makes the root's parent nobody, and refuses sessions and groups that lie outside.
+pub fn settle(
+    tasks: &mut [TaskFacts],
+    dead: &[Task],
+    shell_job: bool,
+    refusals: &mut Vec<Refusal>,
+) {
+    let Some((root_sid, root_pgid)) = tasks.first().map(|root| (root.task.sid, root.task.pgid))
+    else {
+        return;
+    };
+    if let Some(root) = tasks.first_mut() {
+        root.task.ppid = 0;
+    }
+    let all = || tasks.iter().map(|facts| &facts.task).chain(dead);
+    let pids: BTreeSet<i32> = all().map(|task| task.pid).collect();
+    for task in all().skip(1) {
+        let mut refuse = |object: String| {
+            refusals.push(Refusal {
+                task: task.pid,
+                object,
+                reason: "its leader is outside of what is dumped, or has ended".into(),
+                remedy: String::new(),
+            });
+        };
+        if !pids.contains(&task.sid) && !(shell_job && task.sid == root_sid) {
+            refuse(format!("session {}", task.sid));
+        }
+        if !pids.contains(&task.pgid) && !(shell_job && task.pgid == root_pgid) {
+            refuse(format!("process group {}", task.pgid));
+        }
+    }
+}
