@@ -11,6 +11,9 @@ use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Vma, VmaKind};
 
 /// `pagemap_entry.flags`: the bytes are in the parent image set.
 const PARENT: u32 = 1;
+/// Ours: the bytes are those of the parent task at the same addresses. A set that has such pages is of a version that the
+/// peer refuses.
+const PARENT_TASK: u32 = 1 << 16;
 /// The pages may be filled lazily.
 const LAZY: u32 = 2;
 /// The bytes are here.
@@ -22,7 +25,7 @@ const MAP_HUGETLB: u32 = 0x4_0000;
 pub(super) fn pages_id(runs: &[PageRun]) -> Option<u32> {
     runs.iter().find_map(|run| match run.at {
         PageLocation::Here { pages_id, .. } => Some(pages_id),
-        PageLocation::Parent => None,
+        PageLocation::Parent | PageLocation::ParentTask => None,
     })
 }
 
@@ -38,6 +41,7 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<V
         at = run.start + run.pages * PAGE_SIZE;
         let flags = match run.at {
             PageLocation::Parent => PARENT,
+            PageLocation::ParentTask => PARENT_TASK,
             PageLocation::Here {
                 pages_id: id,
                 offset,
@@ -155,7 +159,7 @@ pub(super) fn read(dir: &Dir, name: &str) -> Result<Option<Runs>> {
         let run = run(&entry, &map).and_then(|run| check_order(&run, at).map(|()| run));
         let run = run.map_err(|wrong| wrong.at(file.name(), format!("run {:#x}", entry.vaddr)))?;
         at = run.start + run.pages * PAGE_SIZE;
-        if run.at != PageLocation::Parent {
+        if matches!(run.at, PageLocation::Here { .. }) {
             map.len += run.pages * PAGE_SIZE;
         }
         push(&mut map.runs, run);
@@ -176,6 +180,7 @@ fn run(entry: &pb::PagemapEntry, map: &Runs) -> Checked<PageRun> {
             offset: map.len,
         },
         PARENT => PageLocation::Parent,
+        PARENT_TASK => PageLocation::ParentTask,
         0 => return wrong!("its pages were left to a page server"),
         _ => return wrong!("flags {flags:#x} are not known"),
     };

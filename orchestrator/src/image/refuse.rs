@@ -3,7 +3,7 @@
 use super::check::find;
 use super::vma::file_of;
 use crate::snapshot::{
-    Arch, FileId, FileKind, Mm, OpenFile, PageLocation, SeccompMode, Snapshot, Task, TaskState,
+    Arch, FileId, FileKind, Mm, OpenFile, PageLocation, SeccompMode, Snapshot, Task,
 };
 
 /// One thing that stands in the way of a restore.
@@ -77,19 +77,6 @@ impl List {
 }
 
 fn of_task(task: &Task, files: &[OpenFile], list: &mut List) {
-    if task.ppid != 0 {
-        let object = format!("child of task {}", task.ppid);
-        list.add(
-            object,
-            "process trees are not restored yet, only single processes",
-        );
-    }
-    if task.state == TaskState::Zombie {
-        list.add(
-            "dead task",
-            "tasks that nobody has waited for are not restored yet",
-        );
-    }
     for thread in &task.threads {
         if let Arch::Foreign(name) = &thread.arch {
             list.add(

@@ -13,12 +13,12 @@ use super::task::Making;
 use crate::objects::{device, epoll, eventfd, memfd, regular, signalfd, timerfd, tty};
 use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
 
-/// Adds all descriptors.
-pub fn plan_all(m: &mut Making<'_>) {
+/// Adds all descriptions that are this task's to make, each at its numbers; those that only others have, at temporary ones.
+pub fn plan_make(m: &mut Making<'_>) {
     let users = Users::of(m);
     plan_memfds(m);
-    for entry in &m.task.fds {
-        if m.placed.contains_key(&entry.file) {
+    for entry in &m.own.task.fds {
+        if m.own.placed.contains_key(&entry.file) || !is_own(m, entry.file) {
             continue;
         }
         let Some(&file) = m.files.get(&entry.file) else {
@@ -34,28 +34,109 @@ pub fn plan_all(m: &mut Making<'_>) {
         m.b.object(object(entry.fd, file));
         if let Some(fd) = make(m, entry.fd, file) {
             plan_flags(&mut m.b, fd, file);
-            place(m, fd, file.id, &users.entries[&file.id]);
+            place(m, fd, file.id, users.of_file(file.id));
         }
     }
-    plan_watches(m);
+    plan_others(m, &users);
+}
+
+fn is_own(m: &Making<'_>, file: FileId) -> bool {
+    let maker = m.sharing.files.get(&file);
+    maker.is_none_or(|&maker| maker == m.own.member)
+}
+
+/// Adds descriptions that only other tasks have, as this one makes what they lead to.
+fn plan_others(m: &mut Making<'_>, users: &Users<'_>) {
+    for id in m.sharing.files_of(m.own.member) {
+        if m.made.contains_key(&id) || !users.of_file(id).is_empty() {
+            continue;
+        }
+        let Some(&file) = m.files.get(&id) else {
+            continue;
+        };
+        m.b.object(Object::Named(format!("{}, for another task", what(file))));
+        if let Some(fd) = make(m, -1, file) {
+            plan_flags(&mut m.b, fd, file);
+            let held = raise(m, fd);
+            m.b.close(fd);
+            hold(m, id, held);
+        }
+    }
+}
+
+/// Keeps a temporary descriptor until all others have taken it.
+pub fn hold(m: &mut Making<'_>, id: FileId, held: i32) {
+    m.own.held.push(held);
+    m.made.insert(id, (m.own.task.pid, held));
+}
+
+/// Adds the taking of what others have made (`pidfd_getfd`, Linux 5.6).
+pub fn plan_take(m: &mut Making<'_>) {
+    let users = Users::of(m);
+    let mut from: BTreeMap<i32, Vec<(FileId, i32)>> = BTreeMap::new();
+    for &id in users.entries.keys() {
+        if let (false, Some(&(pid, fd))) = (m.own.placed.contains_key(&id), m.made.get(&id)) {
+            from.entry(pid).or_default().push((id, fd));
+        }
+    }
+    for (pid, taken) in from {
+        let pidfd = plan_pidfd(m, pid);
+        for (id, theirs) in taken {
+            let entries = users.of_file(id);
+            if let (Some(&file), Some(entry)) = (m.files.get(&id), entries.first()) {
+                m.b.object(object(entry.fd, file));
+            }
+            let fd =
+                m.b.open(libc::SYS_pidfd_getfd, &[pidfd as u64, theirs as u64]);
+            place_taken(m, fd, id, entries);
+        }
+        m.b.close(pidfd);
+    }
+}
+
+/// Adds a descriptor of a process, out of the way.
+fn plan_pidfd(m: &mut Making<'_>, pid: i32) -> i32 {
+    m.b.object(Object::Named(format!("descriptors of process {pid}")));
+    let fd = m.b.open(libc::SYS_pidfd_open, &[pid as u64]);
+    let pidfd = raise(m, fd);
+    m.b.close(fd);
+    pidfd
+}
+
+/// As [`place`], for one that is closed on exec as it comes.
+fn place_taken(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
+    let stays = entries.iter().find(|entry| entry.fd == made);
+    if stays.is_some_and(|entry| !entry.cloexec) {
+        let args = [made as u64, libc::F_SETFD as u64, 0];
+        m.b.call_returns(libc::SYS_fcntl, &args, 0);
+    }
+    for entry in entries.iter().filter(|entry| entry.fd != made) {
+        plan_dup(&mut m.b, made, entry.fd, entry.cloexec);
+    }
+    if stays.is_none() {
+        m.b.close(made);
+    }
+    if let Some(entry) = entries.first() {
+        m.own.placed.insert(id, entry.fd);
+    }
 }
 
 /// Who refers to what.
 #[derive(Debug, Default)]
 pub struct Users<'a> {
-    /// Descriptors of each open file description.
+    /// The task's descriptors of each open file description.
     pub entries: BTreeMap<FileId, Vec<FdEntry>>,
-    /// Open file descriptions of each pipe.
+    /// Open file descriptions of each pipe, whoever has them.
     pub pipes: BTreeMap<u32, Vec<&'a OpenFile>>,
 }
 
 impl<'a> Users<'a> {
     fn of(m: &Making<'a>) -> Self {
         let mut users = Self::default();
-        for entry in &m.task.fds {
+        for entry in &m.own.task.fds {
             users.entries.entry(entry.file).or_default().push(*entry);
         }
-        for id in users.entries.keys() {
+        for id in m.sharing.files.keys() {
             if let Some(&file) = m.files.get(id)
                 && let FileKind::Pipe(end) = file.kind
             {
@@ -64,12 +145,21 @@ impl<'a> Users<'a> {
         }
         users
     }
+
+    /// Returns the task's descriptors of an open file description.
+    pub fn of_file(&self, id: FileId) -> &[FdEntry] {
+        self.entries.get(&id).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Returns the words for a descriptor.
 pub fn object(fd: i32, file: &OpenFile) -> Object {
+    Object::Descriptor(fd, what(file))
+}
+
+fn what(file: &OpenFile) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let what = match &file.kind {
+    match &file.kind {
         FileKind::Regular(file) => text(&file.path),
         FileKind::Device(device) => text(&device.node.path),
         FileKind::Pipe(end) => format!("pipe {}", end.pipe_id),
@@ -80,8 +170,7 @@ pub fn object(fd: i32, file: &OpenFile) -> Object {
         FileKind::Memfd(memfd) => format!("memfd {}", memfd.inode_id),
         FileKind::Terminal(terminal) => text(&terminal.node.path),
         FileKind::Unsupported(name) => name.clone(),
-    };
-    Object::Descriptor(fd, what)
+    }
 }
 
 /// Adds the making of a description at the lowest free number, and returns that.
@@ -95,12 +184,12 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
         FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
         FileKind::Memfd(memfd) => {
-            let Some(&master) = m.memfds.get(&memfd.inode_id) else {
+            let Some(&(_, master)) = m.masters.get(&memfd.inode_id) else {
                 let reason = format!("memfd {} is not in the images", memfd.inode_id);
                 m.report.refuse(format!("descriptor {fd}"), reason, "");
                 return None;
             };
-            if memfd::plan::may_be_first(file.flags) && m.memfds_given.insert(memfd.inode_id) {
+            if memfd::plan::may_be_first(file.flags) && m.own.memfds_given.insert(memfd.inode_id) {
                 memfd::plan::plan_first(b, memfd, master, file.flags)
             } else {
                 memfd::plan::plan_open(b, memfd, master, file.flags)
@@ -168,7 +257,8 @@ pub fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
         m.b.close(made);
     }
     if let Some(entry) = entries.first() {
-        m.placed.insert(id, entry.fd);
+        m.own.placed.insert(id, entry.fd);
+        m.made.insert(id, (m.own.task.pid, entry.fd));
     }
 }
 
@@ -194,12 +284,15 @@ pub fn raise(m: &mut Making<'_>, fd: i32) -> i32 {
 /// Adds the memfds' inodes with their content, each at a temporary number: descriptors and mappings are opened from there.
 fn plan_memfds(m: &mut Making<'_>) {
     for inode in &m.snapshot.memfds {
+        if m.sharing.memfds.get(&inode.id) != Some(&m.own.member) {
+            continue;
+        }
         let name = String::from_utf8_lossy(&inode.name).into_owned();
         m.b.object(Object::Named(format!("memfd {name}")));
         let fd = memfd::plan::plan_create(&mut m.b, inode);
         let master = raise(m, fd);
         m.b.close(fd);
-        m.memfds.insert(inode.id, master);
+        m.masters.insert(inode.id, (m.own.task.pid, master));
         let memory = m
             .snapshot
             .shared
@@ -225,23 +318,39 @@ fn plan_memfds(m: &mut Making<'_>) {
 /// Adds the end of the temporaries that memory was mapped from, and closes the page files.
 pub fn plan_cleanup(m: &mut Making<'_>) {
     for inode in &m.snapshot.memfds {
-        let name = String::from_utf8_lossy(&inode.name).into_owned();
-        m.b.object(Object::Named(format!("memfd {name}")));
-        if let Some(master) = m.memfds.remove(&inode.id) {
+        let master = m.masters.get(&inode.id);
+        if let Some(&(_, master)) = master.filter(|(pid, _)| *pid == m.own.task.pid) {
+            let name = String::from_utf8_lossy(&inode.name).into_owned();
+            m.b.object(Object::Named(format!("memfd {name}")));
             memfd::plan::plan_late_seals(&mut m.b, inode, master);
             m.b.close(master);
         }
     }
-    m.b.object(Object::Task("page files"));
-    for fd in std::mem::take(&mut m.services).into_values() {
+    m.b.object(Object::Task("descriptors for other tasks"));
+    for fd in std::mem::take(&mut m.own.held) {
         m.b.close(fd);
     }
+    m.b.object(Object::Task("page files"));
+    let services: Vec<i32> = std::mem::take(&mut m.own.services).into_values().collect();
+    close_all(&mut m.b, &services);
+}
+
+/// Adds the close of descriptors whose numbers follow one another.
+fn close_all(b: &mut Builder, fds: &[i32]) {
+    let (Some(first), Some(last)) = (fds.iter().min(), fds.iter().max()) else {
+        return;
+    };
+    fds.iter().for_each(|&fd| b.fds.release(fd));
+    let args = [*first as u64, *last as u64, 0];
+    b.call_returns(libc::SYS_close_range, &args, 0);
 }
 
 /// Adds what each epoll watches, once all descriptors are there.
-fn plan_watches(m: &mut Making<'_>) {
+pub fn plan_watches(m: &mut Making<'_>) {
     for file in &m.snapshot.files {
-        let (FileKind::Epoll(epoll), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) else {
+        let (FileKind::Epoll(epoll), Some(&fd), true) =
+            (&file.kind, m.own.placed.get(&file.id), is_own(m, file.id))
+        else {
             continue;
         };
         if let Some(poll) = epoll.busy_poll {
@@ -253,7 +362,7 @@ fn plan_watches(m: &mut Making<'_>) {
                 fd,
                 format!("epoll, watch of {}", target.fd),
             ));
-            let now = m.task.fds.iter().find(|entry| entry.fd == target.fd);
+            let now = m.own.task.fds.iter().find(|entry| entry.fd == target.fd);
             let is_there = now.is_some_and(|entry| target.file.0 == 0 || entry.file == target.file);
             if is_there {
                 epoll::plan::plan_add(&mut m.b, fd, target);
@@ -271,7 +380,7 @@ fn plan_moved_watch(
     target: &crate::snapshot::EpollTarget,
     now: Option<FdEntry>,
 ) {
-    let Some(&watched) = m.placed.get(&target.file) else {
+    let Some((watched, is_temporary)) = watched(m, target.file) else {
         m.report.refuse(
             format!("descriptor {epoll} (epoll)"),
             format!(
@@ -294,22 +403,44 @@ fn plan_moved_watch(
         plan_dup(&mut m.b, kept, entry.fd, entry.cloexec);
         m.b.close(kept);
     }
+    if is_temporary {
+        m.b.close(watched);
+    }
+}
+
+/// Returns a descriptor of what is watched, and whether it is a temporary one.
+fn watched(m: &mut Making<'_>, file: FileId) -> Option<(i32, bool)> {
+    if let Some(&fd) = m.own.placed.get(&file) {
+        return Some((fd, false));
+    }
+    let &(pid, theirs) = m.made.get(&file)?;
+    if pid == m.own.task.pid {
+        return Some((theirs, false));
+    }
+    let pidfd = plan_pidfd(m, pid);
+    let fd =
+        m.b.open(libc::SYS_pidfd_getfd, &[pidfd as u64, theirs as u64]);
+    m.b.close(pidfd);
+    let watched = raise(m, fd);
+    m.b.close(fd);
+    Some((watched, true))
 }
 
 /// Adds the terminal of a job that was in its foreground.
 pub fn plan_terminal(m: &mut Making<'_>) {
-    let is_own_group = m.task.pgid == m.task.pid;
+    let is_own_group = m.own.task.pgid == m.own.task.pid;
     if !(m.settings.shell_job && m.settings.foreground && is_own_group) {
         return;
     }
     for file in &m.snapshot.files {
-        let (FileKind::Terminal(terminal), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) else {
+        let (FileKind::Terminal(terminal), Some(&fd)) = (&file.kind, m.own.placed.get(&file.id))
+        else {
             continue;
         };
         let infos = &m.snapshot.terminals;
         let info = infos.iter().find(|info| info.id == terminal.info_id);
-        if let Some(info) = info.filter(|info| info.pgrp == m.task.pgid) {
-            return tty::plan::plan_foreground(&mut m.b, fd, info, m.task.pgid);
+        if let Some(info) = info.filter(|info| info.pgrp == m.own.task.pgid) {
+            return tty::plan::plan_foreground(&mut m.b, fd, info, m.own.task.pgid);
         }
     }
 }
@@ -321,7 +452,7 @@ const F_SETSIG: u64 = 10;
 /// Adds who gets the signals of descriptors, now that all threads are there to be named.
 pub fn plan_owners(m: &mut Making<'_>) {
     for file in &m.snapshot.files {
-        let Some(&fd) = m.placed.get(&file.id) else {
+        let (Some(&fd), true) = (m.own.placed.get(&file.id), is_own(m, file.id)) else {
             continue;
         };
         let owner = file.owner;

@@ -31,15 +31,17 @@ pub fn page_files(snapshot: &Snapshot) -> BTreeSet<u32> {
         .chain(of_shared)
         .filter_map(|run| match run.at {
             PageLocation::Here { pages_id, .. } => Some(pages_id),
-            PageLocation::Parent => None,
+            PageLocation::Parent | PageLocation::ParentTask => None,
         })
         .collect()
 }
 
-/// Returns whether any of `runs`, which ascend, has a page in `start..end`.
+/// Returns whether any of `runs`, which ascend, has a page in `start..end` that is to be read.
 pub fn touches(runs: &[PageRun], start: u64, end: u64) -> bool {
     let first = runs.partition_point(|run| run_end(run) <= start);
-    runs.get(first).is_some_and(|run| run.start < end)
+    let near = runs[first..].iter().take_while(|run| run.start < end);
+    let mut read = near.filter(|run| run.at != PageLocation::ParentTask);
+    read.next().is_some()
 }
 
 /// Returns the parts of `runs` that lie outside of `holes`.
@@ -72,7 +74,7 @@ fn part(run: &PageRun, start: u64, end: u64) -> Option<PageRun> {
             pages_id,
             offset: offset + (start - run.start),
         },
-        PageLocation::Parent => PageLocation::Parent,
+        elsewhere => elsewhere,
     };
     Some(PageRun {
         start,
@@ -115,7 +117,7 @@ pub fn plan_fill(m: &mut Making<'_>, runs: &[PageRun], target: Target, what: &'s
         Target::At(base) => base,
     };
     let mut reads: Vec<Read> = Vec::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| run.at != PageLocation::ParentTask) {
         let PageLocation::Here { pages_id, offset } = run.at else {
             m.report.refuse(
                 what,
@@ -160,7 +162,7 @@ fn plan_read(m: &mut Making<'_>, read: &Read, what: &'static str) {
     )));
     let words: Vec<u64> = read.vectors.iter().flatten().copied().collect();
     let vectors = m.b.put_words(&words);
-    let fd = m.services.get(&read.pages_id).copied().unwrap_or(-1);
+    let fd = m.own.services.get(&read.pages_id).copied().unwrap_or(-1);
     let count = read.vectors.len() as u64;
     m.b.special(
         special::READ_FULL,

@@ -5,21 +5,21 @@
 
 use std::collections::BTreeMap;
 
+use super::family::Kind;
 use super::fill::{self, Target};
 use super::host::TASK_SIZE;
+use super::inherit::{ADVICE_EARLY, Common, common, is_private_memory, misplaced, missing};
 use super::program::Object;
-use super::task::Making;
+use super::task::{Birth, Making};
 use super::vdso::VdsoPlan;
 use crate::objects::regular::plan::open_flags;
-use crate::snapshot::{FileId, FileKind, PAGE_SIZE, SharedMemory, Vma, VmaKind};
+use crate::snapshot::{FileId, FileKind, PAGE_SIZE, PageRun, SharedMemory, Vma, VmaKind};
 
 const PROT_WRITE: u32 = libc::PROT_WRITE as u32;
 const PROT_RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const MAP_NEW: u64 = libc::MAP_FIXED_NOREPLACE as u64;
 /// `MAP_LOCKED`: said by `mlock` later, when all is in place.
 const MAP_LOCKED: u32 = libc::MAP_LOCKED as u32;
-/// Advice that decides how pages are made, and comes before they are filled.
-const ADVICE_EARLY: u64 = 1 << libc::MADV_HUGEPAGE | 1 << libc::MADV_NOHUGEPAGE;
 /// `MADV_GUARD_INSTALL` (Linux 6.13, `asm-generic/mman-common.h`).
 const MADV_GUARD_INSTALL: u64 = 102;
 /// `MLOCK_ONFAULT`.
@@ -27,30 +27,173 @@ const MLOCK_ONFAULT: u64 = 1;
 /// `mseal` (Linux 6.10).
 pub const SYS_MSEAL: i64 = 462;
 
-/// Adds the operations that make the address space.
-pub fn plan_memory(m: &mut Making<'_>, vdso: &VdsoPlan) {
-    refuse_addresses(m);
-    let shared = SharedPlan::of(m);
-    let mut open = None;
-    for vma in &m.mm.vmas {
-        if vdso.is_made_by_kernel(vma) {
-            continue;
+/// Adds the end of what the task was born with and has no use for.
+pub fn plan_leave(m: &mut Making<'_>) {
+    let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
+    if birth.mapped.is_empty() {
+        return;
+    }
+    let parents = parent_areas(m);
+    let common = common(&parents, &m.own.mm.vmas);
+    m.b.object(Object::Task("memory of the parent"));
+    for &(ref vma, _) in born_with(&birth, &parents).iter() {
+        let kept = common.iter();
+        let mut at = vma.start;
+        for range in kept.filter(|range| vma.start <= range.start && range.start < vma.end) {
+            plan_unmap(m, at, range.start);
+            at = range.end;
         }
-        let is_filled = is_filled(m, vma, &shared);
-        plan_area(m, vma, is_filled, &shared, &mut open);
+        plan_unmap(m, at, vma.end);
+    }
+}
+
+fn plan_unmap(m: &mut Making<'_>, start: u64, end: u64) {
+    if start < end {
+        m.b.call_returns(libc::SYS_munmap, &[start, end - start], 0);
+    }
+}
+
+/// Returns the areas of the task's parent.
+fn parent_areas(m: &Making<'_>) -> Vec<Vma> {
+    let maker = m.family.members[m.own.member].maker;
+    let kind = maker.map(|maker| m.family.members[maker].kind);
+    match kind {
+        Some(Kind::Living(place)) => {
+            let mm = m.snapshot.tasks[place].mm.as_ref();
+            mm.map(|mm| mm.vmas.clone()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns which of its parent's areas a task was born with, and their protection.
+fn born_with(birth: &Birth, parents: &[Vma]) -> Vec<(Vma, u32)> {
+    let all = parents.iter();
+    all.filter_map(|vma| Some((vma.clone(), *birth.mapped.get(&vma.start)?)))
+        .collect()
+}
+
+/// Adds private memory with its content: areas that children may be born with.
+pub fn plan_private(m: &mut Making<'_>, vdso: &VdsoPlan) {
+    refuse_addresses(m);
+    let inherited = plan_inherited(m);
+    let mut open = None;
+    for vma in &m.own.mm.vmas {
+        if is_early(vma, vdso) && !m.own.mapped.contains_key(&vma.start) {
+            plan_area(m, vma, None, &mut open);
+        }
     }
     close_open(m, &mut open);
-    fill_shared(m, &shared);
-    let runs = fill::outside(&m.mm.pages, &vdso.made_by_kernel);
+    plan_differences(m, &inherited);
+    let runs = fill::outside(&m.own.mm.pages, &vdso.made_by_kernel);
+    let is_early_run = |run: &PageRun| {
+        let vmas = &m.own.mm.vmas;
+        let place = vmas.partition_point(|vma| vma.end <= run.start);
+        vmas.get(place).is_some_and(|vma| is_early(vma, vdso))
+    };
+    let runs: Vec<PageRun> = runs.into_iter().filter(is_early_run).collect();
     fill::plan_fill(m, &runs, Target::Memory, "memory");
     vdso.plan_patches(m);
-    for vma in &m.mm.vmas {
-        if !vdso.is_made_by_kernel(vma) {
-            let is_filled = is_filled(m, vma, &shared);
-            plan_finish_area(m, vma, is_filled);
+}
+
+/// Returns whether an area is made before children are born: what needs no descriptor that several tasks may share.
+fn is_early(vma: &Vma, vdso: &VdsoPlan) -> bool {
+    !vdso.is_made_by_kernel(vma) && (is_private_memory(vma) || is_kernels(vma))
+}
+
+/// Keeps what the task was born with, grown to its size, and returns it.
+fn plan_inherited(m: &mut Making<'_>) -> Vec<Common> {
+    let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
+    let parents = parent_areas(m);
+    let mut kept = common(&parents, &m.own.mm.vmas);
+    kept.retain(|range| birth.mapped.contains_key(&parents[range.parent].start));
+    if let Some(addr) = misplaced(&m.own.mm.pages, &kept) {
+        let reason = "it is said to be as in the parent task, which has no such memory";
+        m.report.refuse(format!("page {addr:x}"), reason, "");
+    }
+    for range in &kept {
+        let vma = &m.own.mm.vmas[range.child];
+        let prot = birth.mapped[&parents[range.parent].start];
+        m.b.object(area(vma));
+        if range.end < vma.end {
+            let args = [range.start, range.end - range.start, vma.len(), 0];
+            m.b.call_returns(libc::SYS_mremap, &args, range.start as i64);
+        }
+        let mut now = prot;
+        if is_filled(m, vma, None) && prot & PROT_WRITE == 0 {
+            now |= PROT_WRITE;
+            let args = [vma.start, vma.len(), u64::from(now)];
+            m.b.call_returns(libc::SYS_mprotect, &args, 0);
+        }
+        m.own.mapped.insert(vma.start, now);
+    }
+    kept
+}
+
+/// Throws away pages that the parent has and the task has not.
+fn plan_differences(m: &mut Making<'_>, kept: &[Common]) {
+    let maker = m.family.members[m.own.member].maker;
+    let Some(Kind::Living(place)) = maker.map(|maker| m.family.members[maker].kind) else {
+        return;
+    };
+    let Some(parent) = m.snapshot.tasks[place].mm.as_ref() else {
+        return;
+    };
+    for range in kept {
+        for [start, end] in missing(&parent.pages, &m.own.mm.pages, range.start, range.end) {
+            m.b.object(area(&m.own.mm.vmas[range.child]));
+            let args = [start, end - start, libc::MADV_DONTNEED as u64];
+            m.b.call_returns(libc::SYS_madvise, &args, 0);
         }
     }
-    close_shared(m, &shared);
+}
+
+/// Adds the segments of shared memory that this task makes.
+pub fn plan_make_shared<'a>(m: &mut Making<'a>) -> SharedPlan<'a> {
+    let shared = SharedPlan::of(m);
+    for vma in &m.own.mm.vmas {
+        if let VmaKind::SharedAnonymous(id) = vma.kind
+            && shared.is_whole(id, vma)
+        {
+            plan_area(m, vma, Some(&shared), &mut None);
+        }
+    }
+    shared
+}
+
+/// Adds all other mappings of what tasks may share.
+pub fn plan_shared(m: &mut Making<'_>, shared: &SharedPlan<'_>) {
+    let mut open = None;
+    for vma in &m.own.mm.vmas {
+        let is_late = matches!(
+            vma.kind,
+            VmaKind::SharedAnonymous(_) | VmaKind::Memfd(_) | VmaKind::FileShared(_)
+        );
+        if is_late && !m.own.mapped.contains_key(&vma.start) {
+            plan_area(m, vma, Some(shared), &mut open);
+        }
+    }
+    close_open(m, &mut open);
+}
+
+/// Adds the content of what was mapped late, and what all areas need when their content is in place.
+pub fn plan_finish(m: &mut Making<'_>, vdso: &VdsoPlan, shared: &SharedPlan<'_>) {
+    fill_shared(m, shared);
+    let is_late_run = |run: &PageRun| {
+        let vmas = &m.own.mm.vmas;
+        let place = vmas.partition_point(|vma| vma.end <= run.start);
+        let vma = vmas.get(place);
+        vma.is_some_and(|vma| matches!(vma.kind, VmaKind::Memfd(_)))
+    };
+    let pages = m.own.mm.pages.iter().copied();
+    let late: Vec<PageRun> = pages.filter(is_late_run).collect();
+    fill::plan_fill(m, &late, Target::Memory, "memory");
+    for vma in &m.own.mm.vmas {
+        if !vdso.is_made_by_kernel(vma) {
+            plan_finish_area(m, vma);
+        }
+    }
+    close_shared(m, shared);
 }
 
 /// `CAP_SYS_RAWIO`: what lets a task map below `vm.mmap_min_addr` (`security/min_addr.c`).
@@ -62,7 +205,13 @@ fn refuse_addresses(m: &mut Making<'_>) {
         0 => m.host.mmap_min_addr,
         _ => 0,
     };
-    for vma in m.mm.vmas.iter().filter(|vma| vma.kind != VmaKind::Vsyscall) {
+    for vma in m
+        .own
+        .mm
+        .vmas
+        .iter()
+        .filter(|vma| vma.kind != VmaKind::Vsyscall)
+    {
         if vma.start < min {
             let reason = format!("it is below vm.mmap_min_addr ({min:#x})");
             let remedy = "sysctl vm.mmap_min_addr=0";
@@ -77,10 +226,12 @@ fn refuse_addresses(m: &mut Making<'_>) {
 
 /// Adds the sealing of areas, after which nothing about them can change.
 pub fn plan_seals(m: &mut Making<'_>) {
-    for vma in
-        m.mm.vmas
-            .iter()
-            .filter(|vma| vma.sealed && !is_kernels(vma))
+    for vma in m
+        .own
+        .mm
+        .vmas
+        .iter()
+        .filter(|vma| vma.sealed && !is_kernels(vma))
     {
         m.b.object(area(vma));
         m.b.call_returns(SYS_MSEAL, &[vma.start, vma.len(), 0], 0);
@@ -110,26 +261,28 @@ pub fn area(vma: &Vma) -> Object {
 }
 
 /// Returns whether bytes are read into the area after it is mapped.
-fn is_filled(m: &Making<'_>, vma: &Vma, shared: &SharedPlan<'_>) -> bool {
+fn is_filled(m: &Making<'_>, vma: &Vma, shared: Option<&SharedPlan<'_>>) -> bool {
     match vma.kind {
-        VmaKind::SharedAnonymous(id) => shared.is_filled_in_place(id, vma),
-        _ => vma.is_private() && fill::touches(&m.mm.pages, vma.start, vma.end),
+        VmaKind::SharedAnonymous(id) => {
+            shared.is_some_and(|shared| shared.is_filled_in_place(id, vma))
+        }
+        _ => vma.is_private() && fill::touches(&m.own.mm.pages, vma.start, vma.end),
     }
 }
 
 fn plan_area(
     m: &mut Making<'_>,
     vma: &Vma,
-    is_filled: bool,
-    shared: &SharedPlan<'_>,
+    shared: Option<&SharedPlan<'_>>,
     open: &mut Option<OpenNow>,
 ) {
     m.b.object(area(vma));
-    let prot = if is_filled {
+    let prot = if is_filled(m, vma, shared) {
         vma.prot | PROT_WRITE
     } else {
         vma.prot
     };
+    m.own.mapped.insert(vma.start, prot);
     let mut flags = u64::from(vma.flags & !MAP_LOCKED) | MAP_NEW;
     let fd = match vma.kind {
         VmaKind::FilePrivate(id) | VmaKind::FileShared(id) | VmaKind::Memfd(id) => {
@@ -138,19 +291,30 @@ fn plan_area(
                 None => return,
             }
         }
-        VmaKind::SharedAnonymous(id) if !shared.is_whole(id, vma) => match shared.open(m, id) {
-            Some(fd) => {
-                flags &= !(libc::MAP_ANONYMOUS as u64);
-                plan_map(m, vma, prot, flags, fd as u64);
-                m.b.close(fd);
-                return plan_early_advice(m, vma);
+        VmaKind::SharedAnonymous(id) if !shared.is_some_and(|shared| shared.is_whole(id, vma)) => {
+            match open_segment(m, id) {
+                Some(fd) => {
+                    flags &= !(libc::MAP_ANONYMOUS as u64);
+                    plan_map(m, vma, prot, flags, fd as u64);
+                    m.b.close(fd);
+                    return plan_early_advice(m, vma);
+                }
+                None => return,
             }
-            None => return,
-        },
+        }
         _ => u64::MAX,
     };
     plan_map(m, vma, prot, flags, fd);
     plan_early_advice(m, vma);
+}
+
+/// Adds the opening of a segment where it is mapped whole, by this task or another.
+fn open_segment(m: &mut Making<'_>, id: u64) -> Option<i32> {
+    let &(pid, at) = m.segments.get(&id)?;
+    let memory = m.snapshot.shared.iter().find(|memory| memory.id == id)?;
+    let end = at + whole(memory.size);
+    let path = format!("/proc/{pid}/map_files/{at:x}-{end:x}");
+    Some(m.b.open_path(path.as_bytes(), libc::O_RDWR as u32))
 }
 
 fn plan_map(m: &mut Making<'_>, vma: &Vma, prot: u32, flags: u64, fd: u64) {
@@ -196,9 +360,9 @@ fn plan_name(m: &mut Making<'_>, vma: &Vma) {
 }
 
 /// Adds what an area still needs when its content is in place.
-fn plan_finish_area(m: &mut Making<'_>, vma: &Vma, is_filled: bool) {
+fn plan_finish_area(m: &mut Making<'_>, vma: &Vma) {
     m.b.object(area(vma));
-    if is_filled && vma.prot & PROT_WRITE == 0 {
+    if m.own.mapped.get(&vma.start) != Some(&vma.prot) {
         let args = [vma.start, vma.len(), u64::from(vma.prot)];
         m.b.call_returns(libc::SYS_mprotect, &args, 0);
     }
@@ -244,7 +408,7 @@ fn file_descriptor(
         return None;
     };
     let is_path = file.flags & libc::O_PATH as u32 != 0;
-    if let (Some(&fd), false) = (m.placed.get(&id), is_path) {
+    if let (Some(&fd), false) = (m.own.placed.get(&id), is_path) {
         return Some(fd);
     }
     let needs_write = !vma.is_private() && vma.prot & PROT_WRITE != 0;
@@ -258,8 +422,8 @@ fn file_descriptor(
         FileKind::Regular(regular) => m.b.open_path(&regular.path, flags),
         FileKind::Device(device) => m.b.open_path(&device.node.path, flags),
         FileKind::Memfd(memfd) => {
-            let master = *m.memfds.get(&memfd.inode_id)?;
-            let path = format!("/proc/self/fd/{master}");
+            let (pid, master) = *m.masters.get(&memfd.inode_id)?;
+            let path = format!("/proc/{pid}/fd/{master}");
             m.b.open_path(path.as_bytes(), flags)
         }
         _ => {
@@ -293,7 +457,7 @@ fn close_open(m: &mut Making<'_>, open: &mut Option<OpenNow>) {
 /// How shared anonymous segments are made: one that a single area maps whole is made by that area, any other at a
 /// temporary place, from which each area is opened through `/proc/self/map_files`.
 #[derive(Debug, Default)]
-struct SharedPlan<'a> {
+pub struct SharedPlan<'a> {
     segments: BTreeMap<u64, Segment<'a>>,
 }
 
@@ -309,11 +473,12 @@ impl<'a> SharedPlan<'a> {
     /// Maps the segments that need a temporary place and notes where each is.
     fn of(m: &mut Making<'a>) -> Self {
         let mut plan = Self::default();
-        for vma in &m.mm.vmas {
+        for vma in &m.own.mm.vmas {
             let VmaKind::SharedAnonymous(id) = vma.kind else {
                 continue;
             };
-            if plan.segments.contains_key(&id) {
+            if plan.segments.contains_key(&id) || m.sharing.segments.get(&id) != Some(&m.own.member)
+            {
                 continue;
             }
             let Some(memory) = m.snapshot.shared.iter().find(|memory| memory.id == id) else {
@@ -321,7 +486,7 @@ impl<'a> SharedPlan<'a> {
                 m.report.refuse(area(vma).to_string(), reason, "");
                 continue;
             };
-            let users = m.mm.vmas.iter().filter(|other| other.kind == vma.kind);
+            let users = m.own.mm.vmas.iter().filter(|other| other.kind == vma.kind);
             let is_whole = vma.offset == 0 && vma.len() == memory.size && users.count() == 1;
             let at = if is_whole {
                 Some(vma.start)
@@ -329,6 +494,7 @@ impl<'a> SharedPlan<'a> {
                 map_temporary(m, memory)
             };
             if let Some(at) = at {
+                m.segments.insert(id, (m.own.task.pid, at));
                 let is_temporary = !is_whole;
                 plan.segments.insert(
                     id,
@@ -351,13 +517,6 @@ impl<'a> SharedPlan<'a> {
     fn is_filled_in_place(&self, id: u64, vma: &Vma) -> bool {
         let segment = self.segments.get(&id);
         self.is_whole(id, vma) && segment.is_some_and(|segment| !segment.memory.pages.is_empty())
-    }
-
-    fn open(&self, m: &mut Making<'_>, id: u64) -> Option<i32> {
-        let segment = self.segments.get(&id)?;
-        let end = segment.at + whole(segment.memory.size);
-        let path = format!("/proc/self/map_files/{:x}-{end:x}", segment.at);
-        Some(m.b.open_path(path.as_bytes(), libc::O_RDWR as u32))
     }
 }
 

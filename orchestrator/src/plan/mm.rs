@@ -19,23 +19,23 @@ const PR_SET_MEMORY_MERGE: u64 = 67;
 pub fn plan_mm(m: &mut Making<'_>) {
     plan_mm_map(m);
     plan_ldt(m);
-    if m.task.memory_merge == Some(true) {
+    if m.own.task.memory_merge == Some(true) {
         m.b.object(Object::Task("memory merging (KSM)"));
         m.b.call_returns(libc::SYS_prctl, &[PR_SET_MEMORY_MERGE, 1], 0);
     }
-    if m.mm.mlockall != 0 {
+    if m.own.mm.mlockall != 0 {
         m.b.object(Object::Task("locking of later mappings"));
-        m.b.call_returns(libc::SYS_mlockall, &[u64::from(m.mm.mlockall)], 0);
+        m.b.call_returns(libc::SYS_mlockall, &[u64::from(m.own.mm.mlockall)], 0);
     }
     memory::plan_seals(m);
-    if let Some(bits) = m.task.mdwe.filter(|&bits| bits != 0) {
+    if let Some(bits) = m.own.task.mdwe.filter(|&bits| bits != 0) {
         m.b.object(Object::Task("memory-deny-write-execute"));
         m.b.call_returns(libc::SYS_prctl, &[PR_SET_MDWE, u64::from(bits)], 0);
     }
 }
 
 fn plan_mm_map(m: &mut Making<'_>) {
-    let path = match m.files.get(&m.mm.exe).map(|file| &file.kind) {
+    let path = match m.files.get(&m.own.mm.exe).map(|file| &file.kind) {
         Some(FileKind::Regular(file)) => &file.path,
         _ => {
             let reason = "its path is not in the images";
@@ -47,9 +47,9 @@ fn plan_mm_map(m: &mut Making<'_>) {
         String::from_utf8_lossy(path)
     )));
     let fd = m.b.open_path(path, libc::O_RDONLY as u32);
-    let auxv = m.b.put_words(&m.mm.auxv);
-    let auxv_len = m.mm.auxv.len() as u64 * 8;
-    let mm = m.mm;
+    let auxv = m.b.put_words(&m.own.mm.auxv);
+    let auxv_len = m.own.mm.auxv.len() as u64 * 8;
+    let mm = m.own.mm;
     let words = [
         mm.code[0],
         mm.code[1],
@@ -80,7 +80,7 @@ fn plan_mm_map(m: &mut Making<'_>) {
 const WRITE_LDT: u64 = 0x11;
 
 fn plan_ldt(m: &mut Making<'_>) {
-    for (number, entry) in m.mm.ldt.chunks_exact(8).enumerate() {
+    for (number, entry) in m.own.mm.ldt.chunks_exact(8).enumerate() {
         let entry = u64::from_le_bytes(entry.try_into().expect("chunks are of 8 bytes"));
         if entry == 0 {
             continue;

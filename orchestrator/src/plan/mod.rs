@@ -9,11 +9,14 @@
 //! not fit the kernel's view fails at the first difference, naming the object, and never quietly makes something else.
 
 pub mod arena;
+mod birth;
 mod descriptors;
+mod family;
 mod fds;
 mod fill;
 mod holes;
 pub mod host;
+pub mod inherit;
 mod memory;
 mod mm;
 mod pipes;
@@ -22,8 +25,12 @@ mod process;
 mod program;
 mod refusals;
 mod registers;
+mod services;
+mod sharing;
+mod short_lived;
 mod task;
 mod threads;
+mod tree;
 mod vdso;
 
 pub use arena::{Arena, Layout, ProgramPlace};
@@ -103,6 +110,8 @@ pub struct Service {
 /// What a parked thread becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThreadFinal {
+    /// Process that it is a thread of.
+    pub pid: i32,
     /// Thread id.
     pub tid: i32,
     /// General registers, with an interrupted system call undone.
@@ -118,6 +127,11 @@ pub struct ThreadFinal {
 }
 
 impl ThreadFinal {
+    /// Returns whether it is the first thread of its process.
+    pub fn is_leader(&self) -> bool {
+        self.pid == self.tid
+    }
+
     /// Returns the XSAVE area for `NT_X86_XSTATE`; empty = leave what the thread has. It stays in the snapshot: that of a
     /// thousand threads is 11 MB, and copying it cost more than all of the planning.
     pub fn xstate<'a>(&self, snapshot: &'a Snapshot) -> &'a [u8] {
@@ -146,7 +160,7 @@ pub enum HostStep {
 /// Plans the restore of `snapshot`, or says all that stands in the way.
 pub fn plan(snapshot: &Snapshot, host: &Host, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
     let mut report = Report::default();
-    let plan = task::plan_tree(snapshot, host, settings, &mut report);
+    let plan = tree::plan_tree(snapshot, host, settings, &mut report);
     match plan {
         Some(mut plan) if report.refusals.is_empty() => {
             plan.not_kept = report.not_kept;

@@ -1,6 +1,6 @@
 //! Pipes: both ends are made at once, get their content, and then become all descriptions that the task has of them.
 
-use super::descriptors::{SETFL, Users, object, place, plan_dup, raise, set_flags};
+use super::descriptors::{SETFL, Users, hold, object, place, plan_dup, raise, set_flags};
 use super::program::Object;
 use super::task::Making;
 use crate::objects::pipe;
@@ -26,8 +26,8 @@ pub fn plan_pipe(m: &mut Making<'_>, pipe_id: u32, users: &Users<'_>) {
     }
     let mut used = [false; 2];
     for &file in &users.pipes[&pipe_id] {
-        let entries = &users.entries[&file.id];
-        m.b.object(object(entries[0].fd, file));
+        let entries = users.of_file(file.id);
+        m.b.object(object(entries.first().map_or(-1, |entry| entry.fd), file));
         let fd = match pipe::plan::original_end(file.flags) {
             Some(end) if !used[end] => {
                 used[end] = true;
@@ -46,11 +46,20 @@ pub fn plan_pipe(m: &mut Making<'_>, pipe_id: u32, users: &Users<'_>) {
 }
 
 fn place_pipe(m: &mut Making<'_>, fd: i32, masters: [i32; 2], id: FileId, entries: &[FdEntry]) {
+    let Some(first) = entries.first() else {
+        let held = raise(m, fd);
+        hold(m, id, held);
+        if !masters.contains(&fd) {
+            m.b.close(fd);
+        }
+        return;
+    };
     if !masters.contains(&fd) {
         return place(m, fd, id, entries);
     }
     for entry in entries {
         plan_dup(&mut m.b, fd, entry.fd, entry.cloexec);
     }
-    m.placed.insert(id, entries[0].fd);
+    m.own.placed.insert(id, first.fd);
+    m.made.insert(id, (m.own.task.pid, first.fd));
 }

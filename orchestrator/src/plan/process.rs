@@ -5,13 +5,19 @@ use super::task::Making;
 use crate::objects::{attributes, limits, signals, timerfd, timers};
 use crate::snapshot::{FileId, FileKind};
 
-/// Adds what makes it the leader it was. A process that led neither session nor group joins the caller's.
+/// Adds what makes it the leader it was. A root that led neither session nor group joins the caller's.
 pub fn plan_session(m: &mut Making<'_>) {
-    let (pid, pgid, sid) = (m.task.pid, m.task.pgid, m.task.sid);
+    let (pid, pgid, sid) = (m.own.task.pid, m.own.task.pgid, m.own.task.sid);
     let (host, is_shell_job) = (m.host, m.settings.shell_job);
     m.b.object(Object::Task("session and process group"));
     if sid == pid {
         return m.b.call_returns(libc::SYS_setsid, &[], i64::from(pid));
+    }
+    if !m.is_root() {
+        if pgid == pid {
+            m.b.call_returns(libc::SYS_setpgid, &[0, 0], 0);
+        }
+        return;
     }
     if sid != host.sid && !is_shell_job {
         let reason = format!(
@@ -34,11 +40,20 @@ pub fn plan_session(m: &mut Making<'_>) {
     }
 }
 
+/// Adds its joining of a group that another member of the family leads.
+pub fn plan_group(m: &mut Making<'_>) {
+    let member = &m.family.members[m.own.member];
+    if member.pgid != member.pid && !m.family.is_outer(member) {
+        m.b.object(Object::Task("process group"));
+        m.b.call_returns(libc::SYS_setpgid, &[0, member.pgid as u64], 0);
+    }
+}
+
 /// Adds what gives the restore room to work: no foreign descriptors, and soft limits up to the hard ones.
 pub fn plan_room(m: &mut Making<'_>) {
     m.b.object(Object::Task("room to work in"));
-    limits::plan::plan_room(&mut m.b, &m.task.rlimits, &m.host.rlimits);
-    let mut services: Vec<i32> = m.services.values().copied().collect();
+    limits::plan::plan_room(&mut m.b, &m.own.task.rlimits, &m.host.rlimits);
+    let mut services: Vec<i32> = m.own.services.values().copied().collect();
     services.sort_unstable();
     let mut from = 0;
     for fd in services {
@@ -58,30 +73,36 @@ const THP_EXCEPT_ADVISED: u64 = 2;
 
 /// Adds what decides how memory is made.
 pub fn plan_early(m: &mut Making<'_>) {
-    if m.mm.thp_disabled {
+    let is_parents = m.births.contains_key(&m.own.member);
+    if m.own.mm.thp_disabled || is_parents {
         m.b.object(Object::Task("no transparent huge pages"));
         let disable = libc::PR_SET_THP_DISABLE as u64;
-        let flags = u64::from(m.mm.thp_except_advised) * THP_EXCEPT_ADVISED;
-        m.b.call_returns(libc::SYS_prctl, &[disable, 1, flags], 0);
+        let flags = u64::from(m.own.mm.thp_except_advised) * THP_EXCEPT_ADVISED;
+        let is_disabled = u64::from(m.own.mm.thp_disabled);
+        m.b.call_returns(
+            libc::SYS_prctl,
+            &[disable, is_disabled, flags * is_disabled],
+            0,
+        );
     }
 }
 
 /// Adds what all threads share or inherit.
 pub fn plan_attributes(m: &mut Making<'_>) {
-    attributes::plan::plan_process(&mut m.b, m.task, m.host, m.report);
-    signals::plan::plan_actions(&mut m.b, &m.task.sigactions);
+    attributes::plan::plan_process(&mut m.b, m.own.task, m.host, m.report);
+    signals::plan::plan_actions(&mut m.b, &m.own.task.sigactions);
 }
 
 /// Adds the working directory, the root and the umask. What is opened by path is open before.
 pub fn plan_fs(m: &mut Making<'_>) {
-    if let Some(path) = directory(m, m.fs.cwd, "working directory") {
+    if let Some(path) = directory(m, m.own.fs.cwd, "working directory") {
         name(m, "working directory", &path);
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         let fd = m.b.open_path(&path, flags as u32);
         m.b.call_returns(libc::SYS_fchdir, &[fd as u64], 0);
         m.b.close(fd);
     }
-    if let Some(path) = directory(m, m.fs.root, "root")
+    if let Some(path) = directory(m, m.own.fs.root, "root")
         && path != b"/"
     {
         name(m, "root", &path);
@@ -89,7 +110,7 @@ pub fn plan_fs(m: &mut Making<'_>) {
         m.b.call_returns(libc::SYS_chroot, &[at], 0);
     }
     m.b.object(Object::Task("umask"));
-    m.b.call(libc::SYS_umask, &[u64::from(m.fs.umask)]);
+    m.b.call(libc::SYS_umask, &[u64::from(m.own.fs.umask)]);
 }
 
 fn name(m: &mut Making<'_>, what: &str, path: &[u8]) {
@@ -109,9 +130,9 @@ fn directory(m: &mut Making<'_>, id: FileId, what: &str) -> Option<Vec<u8>> {
 
 /// Adds the signals that wait for the whole process, and its timers, not yet running.
 pub fn plan_signals_and_timers(m: &mut Making<'_>) {
-    signals::plan::plan_pending_process(&mut m.b, m.task.pid, &m.task.pending);
+    signals::plan::plan_pending_process(&mut m.b, m.own.task.pid, &m.own.task.pending);
     let has_ids = m.host.timer_restore_ids;
-    timers::plan::plan_create(&mut m.b, &m.task.posix_timers, has_ids, m.report);
+    timers::plan::plan_create(&mut m.b, &m.own.task.posix_timers, has_ids, m.report);
 }
 
 /// Adds the resource limits.
@@ -119,7 +140,7 @@ pub fn plan_limits(m: &mut Making<'_>) {
     let can_raise = m.host.has_sys_resource();
     limits::plan::plan_limits(
         &mut m.b,
-        &m.task.rlimits,
+        &m.own.task.rlimits,
         &m.host.rlimits,
         can_raise,
         m.report,
@@ -128,7 +149,7 @@ pub fn plan_limits(m: &mut Making<'_>) {
 
 /// Adds what every change of credentials has reset.
 pub fn plan_dumpable(m: &mut Making<'_>) {
-    let Some(dumpable) = m.mm.dumpable else {
+    let Some(dumpable) = m.own.mm.dumpable else {
         return;
     };
     m.b.object(Object::Task("dumpable"));
@@ -144,11 +165,14 @@ pub fn plan_dumpable(m: &mut Making<'_>) {
 /// Adds the start of all timers: from here on time runs for the task.
 pub fn plan_clocks_start(m: &mut Making<'_>) {
     for file in &m.snapshot.files {
-        if let (FileKind::TimerFd(timer), Some(&fd)) = (&file.kind, m.placed.get(&file.id)) {
+        let is_own = m.sharing.files.get(&file.id) == Some(&m.own.member);
+        if let (FileKind::TimerFd(timer), Some(&fd), true) =
+            (&file.kind, m.own.placed.get(&file.id), is_own)
+        {
             let wall = m.snapshot.origin.wall_clock_ns;
             timerfd::plan::plan_start(&mut m.b, fd, timer, wall);
         }
     }
-    timers::plan::plan_start(&mut m.b, &m.task.posix_timers);
-    timers::plan::plan_interval_timers(&mut m.b, &m.task.interval_timers);
+    timers::plan::plan_start(&mut m.b, &m.own.task.posix_timers);
+    timers::plan::plan_interval_timers(&mut m.b, &m.own.task.interval_timers);
 }

@@ -10,7 +10,7 @@ use super::fds::FdTable;
 pub struct Program {
     /// Thread that runs it; the number of the context is the program's place in [`super::Plan::programs`].
     pub tid: i32,
-    /// Its operations; the last is always a [`special::PARK`].
+    /// Its operations; the last is a [`special::PARK`], or for those who end, a [`special::EXIT`].
     pub ops: Vec<Op>,
 }
 
@@ -170,6 +170,12 @@ impl Builder {
     pub fn finish_program(&mut self, tid: i32) {
         self.object(Object::Thread(tid, "waiting for its registers"));
         self.special(special::PARK, &[]);
+        let ops = std::mem::take(&mut self.ops);
+        self.programs.push(Program { tid, ops });
+    }
+
+    /// Ends the program at hand, which is thread `tid`'s and ends by an operation that does not come back.
+    pub fn finish_without_park(&mut self, tid: i32) {
         let ops = std::mem::take(&mut self.ops);
         self.programs.push(Program { tid, ops });
     }

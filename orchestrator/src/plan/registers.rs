@@ -25,12 +25,23 @@ const USER_CS: u64 = 0x33;
 /// Offset of XSTATE_BV in an XSAVE area, and the least length that has it.
 const XSTATE_BV: std::ops::Range<usize> = 512..520;
 
-/// Returns the final state of every thread of the root task.
-pub fn plan_finals(task: &Task, host: &Host, report: &mut Report) -> Vec<ThreadFinal> {
+/// Returns the final state of every thread of task number `place`.
+pub fn plan_finals(
+    place: usize,
+    task: &Task,
+    host: &Host,
+    report: &mut Report,
+) -> Vec<ThreadFinal> {
     task.threads
         .iter()
         .enumerate()
-        .filter_map(|(index, thread)| plan_final((0, index), thread, host, report))
+        .filter_map(|(index, thread)| {
+            let last = plan_final((place, index), thread, host, report)?;
+            Some(ThreadFinal {
+                pid: task.pid,
+                ..last
+            })
+        })
         .collect()
 }
 
@@ -62,6 +73,7 @@ fn plan_final(
     };
     refuse_unusable(&name, &regs, xstate, host, report);
     Some(ThreadFinal {
+        pid: 0,
         tid: thread.tid,
         regs: undo_system_call(regs),
         place,

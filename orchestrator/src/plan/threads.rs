@@ -2,14 +2,13 @@
 
 use arch::abi::program::special;
 
+use super::birth::plan_clone;
 use super::program::Object;
 use super::registers::state_components;
-use super::task::Making;
+use super::task::{Making, plan_barrier};
 use crate::objects::{attributes, creds, sched, signals};
 use crate::snapshot::{Arch, Thread};
 
-/// Size of `struct clone_args` up to `set_tid_size` and `cgroup` (Linux 5.7).
-const CLONE_ARGS_LEN: u64 = 88;
 /// What threads of one process share (`pthread_create` asks for the same).
 const CLONE_THREAD_FLAGS: u64 = (libc::CLONE_VM
     | libc::CLONE_FS
@@ -25,36 +24,17 @@ const TILE_DATA: u64 = 18;
 /// Adds the threads beside the leader. They inherit what the leader is now, so all that is the leader's own comes later.
 pub fn plan_clones(m: &mut Making<'_>) {
     plan_tile_permission(m);
-    for (index, thread) in m.task.threads.iter().enumerate().skip(1) {
+    for (index, thread) in m.own.task.threads.iter().enumerate().skip(1) {
         m.b.object(Object::Thread(thread.tid, "thread"));
-        let tid = m.b.put(&thread.tid.to_le_bytes());
-        let arena = m.b.arena;
-        // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
-        let args = m.b.put_words(&[
-            CLONE_THREAD_FLAGS,
-            0,
-            0,
-            0,
-            0,
-            arena.stack(index as u32),
-            arena.stack_len(),
-            0,
-            tid,
-            1,
-            0,
-        ]);
-        m.b.call_returns(
-            libc::SYS_clone3,
-            &[args, CLONE_ARGS_LEN],
-            i64::from(thread.tid),
-        );
+        let context = m.family.members[m.own.member].contexts.0 + index as u32;
+        plan_clone(&mut m.b, CLONE_THREAD_FLAGS, 0, thread.tid, context);
     }
 }
 
 fn plan_tile_permission(m: &mut Making<'_>) {
     let has_asked =
         |thread: &Thread| thread.xcomp_permission >> TILE_DATA & 1 != 0 || has_tiles(thread);
-    if m.task.threads.iter().any(has_asked) && m.host.xcr0 >> TILE_DATA & 1 != 0 {
+    if m.own.task.threads.iter().any(has_asked) && m.host.xcr0 >> TILE_DATA & 1 != 0 {
         m.b.object(Object::Task("permission for AMX tiles"));
         let args = [ARCH_REQ_XCOMP_PERM, TILE_DATA];
         m.b.call_returns(libc::SYS_arch_prctl, &args, 0);
@@ -119,13 +99,13 @@ fn plan_machine_state(m: &mut Making<'_>, thread: &Thread) {
 /// Adds a meeting of all threads at this word.
 pub fn plan_meeting(m: &mut Making<'_>, word: u64) {
     m.b.object(Object::Task("meeting of all threads"));
-    let count = m.task.threads.len() as u64;
-    m.b.special(special::BARRIER, &[word, count]);
+    let count = m.own.task.threads.len() as u64;
+    plan_barrier(m, word, count);
 }
 
 /// Adds the signals that wait for this thread.
 pub fn plan_pending(m: &mut Making<'_>, thread: &Thread) {
-    signals::plan::plan_pending_thread(&mut m.b, m.task.pid, thread);
+    signals::plan::plan_pending_thread(&mut m.b, m.own.task.pid, thread);
 }
 
 /// Adds the thread's credentials: the last that it may do with others.

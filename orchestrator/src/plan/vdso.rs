@@ -51,17 +51,17 @@ const SYSTEM_CALLS: [(&[u8], i64); 6] = [
 pub fn plan_vdso(m: &mut Making<'_>) -> VdsoPlan {
     let is = |kind| move |vma: &&Vma| vma.kind == kind;
     let mut plan = VdsoPlan::default();
-    let data: Vec<&Vma> = m.mm.vmas.iter().filter(is(VmaKind::Vvar)).collect();
+    let data: Vec<&Vma> = m.own.mm.vmas.iter().filter(is(VmaKind::Vvar)).collect();
     plan.made_by_kernel
         .extend(data.iter().map(|vma| vma.start..vma.end));
-    let vsyscall = m.mm.vmas.iter().filter(is(VmaKind::Vsyscall));
+    let vsyscall = m.own.mm.vmas.iter().filter(is(VmaKind::Vsyscall));
     plan.made_by_kernel
         .extend(vsyscall.map(|vma| vma.start..vma.end));
-    let Some(code) = m.mm.vmas.iter().find(is(VmaKind::Vdso)) else {
+    let Some(code) = m.own.mm.vmas.iter().find(is(VmaKind::Vdso)) else {
         return plan;
     };
     m.b.object(super::memory::area(code));
-    let dumped = m.host.dumped_vdso.get(&m.task.pid);
+    let dumped = m.host.dumped_vdso.get(&m.own.task.pid);
     if fits(m, code, &data, dumped) {
         let at = code.start - m.host.vdso.code_offset();
         map_at(m, at);
@@ -97,7 +97,18 @@ fn fits(m: &Making<'_>, code: &Vma, data: &[&Vma], dumped: Option<&VdsoCode>) ->
         && is_in_order
 }
 
+/// Adds the mapping of the kernel's vDSO, unless the task was born with it there. There may be one.
 fn map_at(m: &mut Making<'_>, at: u64) {
+    let birth = m.births.get(&m.own.member);
+    let before = birth.and_then(|birth| birth.vdso_at);
+    m.own.vdso_at = Some(at);
+    if before == Some(at) {
+        return;
+    }
+    if let Some(before) = before {
+        let args = [before, m.host.vdso.len()];
+        m.b.call_returns(libc::SYS_munmap, &args, 0);
+    }
     let len = m.host.vdso.code.bytes.len() as i64;
     m.b.call_returns(SYS_MAP_VDSO, &[MAP_VDSO, at], len);
 }
@@ -132,7 +143,7 @@ fn redirect(m: &mut Making<'_>, code: &Vma, dumped: &VdsoCode) -> Option<Vec<(u6
 }
 
 fn refuse_threads_inside(m: &mut Making<'_>, code: &Vma) {
-    for thread in &m.task.threads {
+    for thread in &m.own.task.threads {
         if let Arch::X86_64 { regs, .. } = &thread.arch
             && (code.start..code.end).contains(&regs.rip)
         {

@@ -1,12 +1,13 @@
 //! The commit: parked threads become those of the snapshot.
 //!
-//! All threads are taken by ptrace and stand still. One of them unmaps the arena, at the very instruction in the arena by
+//! All threads are taken by ptrace and stand still. One of each process unmaps the arena, at the very instruction in the arena by
 //! which every operation was made: it stops at the exit of that call, still in the kernel, and gets its final registers
 //! there, so that nothing ever runs where nothing is mapped. Then every thread gets its registers, extended state and
 //! signal mask, and is let go. From a task's view all of it happens between two of its instructions.
 //!
 //! Until the last detach the threads die with us (`PTRACE_O_EXITKILL`): there is no half of a tree.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
@@ -46,17 +47,23 @@ pub(super) fn tie(root: Pid) -> Result<()> {
 pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) -> Result<()> {
     let doing = "take over the restored threads";
     for last in &plan.finals {
-        take(root, Tid(last.tid), doing)?;
+        take(root, last, doing)?;
     }
-    for last in plan.finals.iter().filter(|last| last.pdeath_signal != 0) {
-        set_death_signal(plan, root, last)?;
+    for last in plan
+        .finals
+        .iter()
+        .filter(|last| has_death_signal(root, last))
+    {
+        set_death_signal(plan, last)?;
     }
-    unmap_arena(plan, root)?;
+    for last in plan.finals.iter().filter(|last| last.is_leader()) {
+        unmap_arena(plan, last)?;
+    }
     for last in &plan.finals {
         set(last, snapshot).doing("set the registers of a thread")?;
+        put_back_sequence(snapshot, last)?;
     }
-    put_back_sequences(plan, snapshot, root)?;
-    stop(plan, root, after)?;
+    stop(plan, after)?;
     for last in &plan.finals {
         match ptrace::detach(Tid(last.tid), 0) {
             // Killed from outside: what it was is what it is.
@@ -67,8 +74,15 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     Ok(())
 }
 
+/// Returns whether a thread's parent-death signal is not yet what it is to be: all leaders but the root die with their
+/// parents until now.
+fn has_death_signal(root: Pid, last: &ThreadFinal) -> bool {
+    last.pdeath_signal != 0 || (last.is_leader() && last.pid != root.0)
+}
+
 /// Attaches to a thread, unless it is tied already, and waits until it stands still.
-fn take(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
+fn take(root: Pid, last: &ThreadFinal, doing: &'static str) -> Result<()> {
+    let tid = Tid(last.tid);
     if tid != root.leader() {
         ptrace::seize(tid, OPTIONS).doing(doing)?;
     }
@@ -81,34 +95,35 @@ fn take(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
             // A signal that cannot be blocked; it is not the snapshot's.
             WaitStatus::Stopped { .. } => ptrace::cont(tid, 0).doing(doing)?,
             WaitStatus::Continued => {}
-            end => return Err(ended(root, end)),
+            end => return Err(ended(last, end)),
         }
     }
-    Err(ended(root, WaitStatus::Continued))
+    Err(ended(last, WaitStatus::Continued))
 }
 
-/// Has the root unmap the arena, which it leaves in the exit of that call.
-fn unmap_arena(plan: &Plan, root: Pid) -> Result<()> {
+/// Has the leader of a process unmap the arena, which it leaves in the exit of that call.
+fn unmap_arena(plan: &Plan, last: &ThreadFinal) -> Result<()> {
     let args = [plan.arena.base, plan.layout.len];
     let call = ("munmap", libc::SYS_munmap, args);
-    call_in_arena(plan, (root, root.leader()), "unmap the arena", call)
+    call_in_arena(plan, last, "unmap the arena", call)
 }
 
 /// Has a thread ask for the signal at its parent's death.
-fn set_death_signal(plan: &Plan, root: Pid, last: &ThreadFinal) -> Result<()> {
+fn set_death_signal(plan: &Plan, last: &ThreadFinal) -> Result<()> {
     let args = [libc::PR_SET_PDEATHSIG as u64, u64::from(last.pdeath_signal)];
     let call = ("prctl(PR_SET_PDEATHSIG)", libc::SYS_prctl, args);
     let doing = "set the parent-death signal";
-    call_in_arena(plan, (root, Tid(last.tid)), doing, call)
+    call_in_arena(plan, last, doing, call)
 }
 
 /// Has a thread that stands still make a system call, by the instruction in the arena; it is left in the exit of that call.
 fn call_in_arena(
     plan: &Plan,
-    (root, tid): (Pid, Tid),
+    last: &ThreadFinal,
     doing: &'static str,
     (name, nr, args): (&str, i64, [u64; 2]),
 ) -> Result<()> {
+    let tid = Tid(last.tid);
     let call = Regs {
         rip: plan.arena.base + syscall_offset(),
         rax: nr as u64,
@@ -119,8 +134,8 @@ fn call_in_arena(
         ..ptrace::getregs(tid).doing(doing)?
     };
     ptrace::setregs(tid, &call).doing(doing)?;
-    to_syscall_stop(root, tid, doing)?;
-    to_syscall_stop(root, tid, doing)?;
+    to_syscall_stop(last, doing)?;
+    to_syscall_stop(last, doing)?;
     match ptrace::getregs(tid).doing(doing)?.rax {
         0 => Ok(()),
         result => Err(Error::Operation {
@@ -132,7 +147,8 @@ fn call_in_arena(
 }
 
 /// Lets a thread run to its next entry to or exit from a system call.
-fn to_syscall_stop(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
+fn to_syscall_stop(last: &ThreadFinal, doing: &'static str) -> Result<()> {
+    let tid = Tid(last.tid);
     for _ in 0..STRAY_STOPS {
         ptrace::syscall_step(tid, 0).doing(doing)?;
         let status = wait_tid(tid).doing(doing)?;
@@ -140,10 +156,10 @@ fn to_syscall_stop(root: Pid, tid: Tid, doing: &'static str) -> Result<()> {
             return Ok(());
         }
         if status.is_end() {
-            return Err(ended(root, status));
+            return Err(ended(last, status));
         }
     }
-    Err(ended(root, WaitStatus::Continued))
+    Err(ended(last, WaitStatus::Continued))
 }
 
 fn set(last: &ThreadFinal, snapshot: &Snapshot) -> crate::sys::Result<()> {
@@ -173,56 +189,49 @@ const RSEQ_CS: u64 = 8;
 
 /// Puts back which critical section a thread was in. The kernel has cleared it, as the thread was registered while it ran
 /// elsewhere; now it sees the thread's place when it lets it go, and sends it to the section's abort handler.
-fn put_back_sequences(plan: &Plan, snapshot: &Snapshot, root: Pid) -> Result<()> {
-    let path = Subject::from(root).path("mem");
+fn put_back_sequence(snapshot: &Snapshot, last: &ThreadFinal) -> Result<()> {
+    let (task, thread) = last.place;
+    let task = snapshot.tasks.get(task);
+    let thread = task.and_then(|task| task.threads.get(thread));
+    let rseq = thread.and_then(|thread| thread.rseq);
+    let Some(rseq) = rseq.filter(|rseq| rseq.critical_section != 0) else {
+        return Ok(());
+    };
+    let path = Subject::from(Pid(last.pid)).path("mem");
     let failed = |source| procfs::Error::Read {
         path: path.clone(),
         source,
     };
-    for last in &plan.finals {
-        let (task, thread) = last.place;
-        let thread = snapshot
-            .tasks
-            .get(task)
-            .and_then(|task| task.threads.get(thread));
-        let inside =
-            thread.and_then(|thread| thread.rseq.filter(|rseq| rseq.critical_section != 0));
-        let Some(rseq) = inside else {
-            continue;
-        };
-        let memory = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-        let section = rseq.critical_section.to_le_bytes();
-        memory
-            .write_all_at(&section, rseq.addr + RSEQ_CS)
-            .map_err(failed)?;
-    }
-    Ok(())
+    let memory = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+    let section = rseq.critical_section.to_le_bytes();
+    let written = memory.write_all_at(&section, rseq.addr + RSEQ_CS);
+    Ok(written.map_err(failed)?)
 }
 
 /// Sends the stops that take effect as soon as the threads are let go, before their first instruction.
-fn stop(plan: &Plan, root: Pid, after: After) -> Result<()> {
-    let mut pids: Vec<Pid> = plan
+fn stop(plan: &Plan, after: After) -> Result<()> {
+    let mut pids: BTreeSet<i32> = plan
         .host_steps
         .iter()
-        .map(|HostStep::Stop { pid }| Pid(*pid))
+        .map(|HostStep::Stop { pid }| *pid)
         .collect();
-    if after == After::Stopped && !pids.contains(&root) {
-        pids.push(root);
+    if after == After::Stopped {
+        pids.extend(plan.finals.iter().map(|last| last.pid));
     }
     for pid in pids {
-        signal::kill(pid, libc::SIGSTOP).doing("stop the restored process")?;
+        signal::kill(Pid(pid), libc::SIGSTOP).doing("stop the restored process")?;
     }
     Ok(())
 }
 
-fn ended(root: Pid, status: WaitStatus) -> Error {
+fn ended(last: &ThreadFinal, status: WaitStatus) -> Error {
     let cause = match status {
         WaitStatus::Signaled(signal) => format!("signal {signal}"),
         WaitStatus::Exited(status) => format!("leaving with status {status}"),
         _ => "no sign of itself".into(),
     };
     Error::Ended {
-        pid: root.0,
+        pid: last.pid,
         cause,
         at: "the commit".into(),
     }

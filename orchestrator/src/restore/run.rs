@@ -18,10 +18,11 @@ use super::{Restored, micros};
 use crate::image::{ImageSet, RestoreStats};
 use crate::plan::Plan;
 use crate::plan::print::Words;
+use crate::procfs;
 use crate::sys::futex::futex_wait;
 use crate::sys::poll::poll_readable;
 use crate::sys::wait::{WaitStatus, try_wait_tid, wait_tid};
-use crate::sys::{Pid, Tid, fd, ptrace};
+use crate::sys::{Pid, Tid, fd, process, ptrace, signal};
 
 /// How long a killed task may go unnoticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -44,6 +45,7 @@ pub struct How {
 /// Brings the tree of `plan` to life, which was made from these images.
 pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
     let started = Instant::now();
+    let orphans = Orphans::adopt(plan)?;
     let root = Root {
         launched: launch(plan, &images.pages, parent(plan, how))?,
         kept: false,
@@ -59,6 +61,7 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
     };
     commit::commit(plan, &images.snapshot, root.launched.pid, after)?;
     let pid = root.keep();
+    drop(orphans);
     Ok(Restored {
         pid,
         stats: RestoreStats {
@@ -95,11 +98,14 @@ impl Root {
             if head.abort.load(SeqCst) != 0 {
                 return Err(self.failure(plan));
             }
-            if head.parked.load(SeqCst) as usize == plan.programs.len() {
+            if head.parked.load(SeqCst) as usize == plan.finals.len() {
                 return Ok(());
             }
             if let Some(status) = self.ended()? {
-                return Err(self.end(plan, status));
+                return Err(self.end(plan, self.launched.pid.0, status));
+            }
+            if let Some(pid) = self.lost_member(plan) {
+                return Err(self.end(plan, pid, WaitStatus::Continued));
             }
             match futex_wait(&head.events, events, Some(LOOK_EVERY)) {
                 Err(error) if !is_news(error.errno) => {
@@ -144,6 +150,25 @@ impl Root {
         }
     }
 
+    /// Returns a process other than the root that was made and has ended, though its program has not.
+    fn lost_member(&self, plan: &Plan) -> Option<i32> {
+        let leaders = plan.programs.iter().enumerate();
+        let mut leaders = leaders.filter(|(_, program)| {
+            program.tid != self.launched.pid.0
+                && plan.finals.iter().any(|last| last.pid == program.tid)
+        });
+        leaders
+            .find(|(index, program)| {
+                let is_made = self.launched.arena.ctx(*index).state.load(SeqCst) != state::NEW;
+                is_made
+                    && match procfs::stat::read(Pid(program.tid)) {
+                        Ok(stat) => matches!(stat.state, b'Z' | b'X'),
+                        Err(_) => true,
+                    }
+            })
+            .map(|(_, program)| program.tid)
+    }
+
     /// Returns the failure that a context has reported.
     fn failure(&self, plan: &Plan) -> Error {
         let head = self.launched.arena.head();
@@ -172,8 +197,8 @@ impl Root {
         }
     }
 
-    /// Returns the words for a root that ended of itself.
-    fn end(&self, plan: &Plan, status: WaitStatus) -> Error {
+    /// Returns the words for a process that ended of itself.
+    fn end(&self, plan: &Plan, pid: i32, status: WaitStatus) -> Error {
         // A report may have come between the two looks.
         if self.launched.arena.head().abort.load(SeqCst) != 0 {
             return self.failure(plan);
@@ -187,7 +212,7 @@ impl Root {
             _ => "something unknown".into(),
         };
         Error::Ended {
-            pid: self.launched.pid.0,
+            pid,
             cause,
             at: self.position(plan),
         }
@@ -237,18 +262,72 @@ impl Drop for Root {
     }
 }
 
-/// Kills the root with all its threads and waits until it is gone. Threads that we trace are to be reaped one by one
-/// before their leader is.
+/// We as the one who gets the orphans of a restore that fails, so that they are gone when it is told.
+#[derive(Debug)]
+struct Orphans {
+    before: Option<bool>,
+}
+
+impl Orphans {
+    /// Adopts them, if the plan makes more than one process.
+    fn adopt(plan: &Plan) -> Result<Self> {
+        let doing = "become the reaper of orphans";
+        let root = plan.launch.pid;
+        if plan.finals.iter().all(|last| last.pid == root) {
+            return Ok(Self { before: None });
+        }
+        let before = process::child_subreaper().doing(doing)?;
+        process::set_child_subreaper(true).doing(doing)?;
+        Ok(Self {
+            before: Some(before),
+        })
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // It was allowed before.
+            let _ = process::set_child_subreaper(before);
+        }
+    }
+}
+
+/// Returns the processes below one, parents before their children.
+fn descendants(root: Pid) -> Vec<Pid> {
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = all.get(next) {
+        for tid in procfs::tasks::read(pid).unwrap_or_default() {
+            all.extend(procfs::tasks::read_children(pid, tid).unwrap_or_default());
+        }
+        next += 1;
+    }
+    all.split_off(1)
+}
+
+/// Kills the root with all its threads and all below it, and waits until they are gone. Threads that we trace are to be
+/// reaped one by one before their leader is.
 fn end_process(root: &Launched) {
+    let others = descendants(root.pid);
     // An error means that it is gone already.
     let _ = fd::pidfd_send_signal(&root.pidfd, libc::SIGKILL);
-    let threads = crate::procfs::tasks::read(root.pid).unwrap_or_default();
+    for &pid in &others {
+        let _ = signal::kill(pid, libc::SIGKILL);
+    }
+    let threads = procfs::tasks::read(root.pid).unwrap_or_default();
     let leader = root.pid.leader();
     for tid in threads.into_iter().filter(|&tid| tid != leader) {
         reap_thread(tid);
     }
     let _ = poll_readable(&[root.pidfd.as_fd()], Some(END_WITHIN));
     reap_thread(leader);
+    for pid in others {
+        for tid in procfs::tasks::read(pid).unwrap_or_default() {
+            reap_thread(tid);
+        }
+        reap_thread(pid.leader());
+    }
 }
 
 fn reap_thread(tid: Tid) {

@@ -134,6 +134,8 @@ pub enum PageLocation {
     },
     /// In the parent image set.
     Parent,
+    /// They are those of the parent task at the same addresses.
+    ParentTask,
 }
 
 /// Shared memory that no file system keeps: a shared anonymous mapping, or a memfd's content.

@@ -1,0 +1,256 @@
+//! Who makes whom: the processes of a restored tree in the order in which their programs are planned.
+//!
+//! The kernel's rules: a process is born into the session and group of whoever makes it, may begin a session of its own, and
+//! may join or found groups of its session only. So a child is made by its parent once that has its session, and joins its
+//! group when all are born. A group whose leader has gone has its number still: a helper takes it for a moment, founds the
+//! group, and ends when all have joined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::refusals::Report;
+use crate::snapshot::{Snapshot, Task, TaskState};
+
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Task number n of the snapshot, which lives.
+    Living(usize),
+    /// Task number n of the snapshot, which has ended and is not yet waited for.
+    Zombie(usize),
+    /// None of the snapshot: it holds the number of a group, and ends.
+    Helper,
+}
+
+/// A process that a restore makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it is.
+    pub kind: Kind,
+    /// Its pid.
+    pub pid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Its group.
+    pub pgid: i32,
+    /// The member that makes it, which is its parent; `None` for the root.
+    pub maker: Option<usize>,
+    /// Contexts of its threads: the first, and how many.
+    pub contexts: (u32, u32),
+    /// Whether it begins with a copy of its maker's memory, to keep what both had in common.
+    pub inherits: bool,
+}
+
+/// All members; each comes after its maker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Family {
+    /// The root is the first.
+    pub members: Vec<Member>,
+    /// Session and group that the root has from outside, if it does not lead them.
+    outer: (Option<i32>, Option<i32>),
+}
+
+impl Family {
+    /// Returns the family of a snapshot, or what stands in its way.
+    pub fn of(snapshot: &Snapshot, report: &mut Report) -> Self {
+        let mut family = Self::default();
+        let mut places: BTreeMap<i32, usize> = BTreeMap::new();
+        for (index, task) in snapshot.tasks.iter().enumerate() {
+            let maker = places.get(&task.ppid).copied();
+            let member = member(index, task, maker);
+            family.push(member, &mut places);
+        }
+        let leads = |number: i32| places.contains_key(&number);
+        if let Some(root) = family.members.first() {
+            family.outer = (
+                (!leads(root.sid)).then_some(root.sid),
+                (!leads(root.pgid)).then_some(root.pgid),
+            );
+        }
+        family.add_helpers(&mut places);
+        family.refuse_misplaced(report);
+        for member in 1..family.members.len() {
+            family.members[member].inherits = family.has_common_memory(member, snapshot);
+        }
+        family
+    }
+
+    fn push(&mut self, mut member: Member, places: &mut BTreeMap<i32, usize>) {
+        let last = self.members.last();
+        let next = last.map_or(0, |last| last.contexts.0 + last.contexts.1);
+        member.contexts.0 = next;
+        places.insert(member.pid, self.members.len());
+        self.members.push(member);
+    }
+
+    /// Adds a helper for each group whose leader has gone, a child of the first process in it.
+    fn add_helpers(&mut self, places: &mut BTreeMap<i32, usize>) {
+        let mut founded: BTreeSet<i32> = BTreeSet::new();
+        for index in 0..self.members.len() {
+            let Member {
+                kind, pgid, sid, ..
+            } = self.members[index];
+            let is_there = places.contains_key(&pgid) || self.outer.1 == Some(pgid);
+            if is_there || !matches!(kind, Kind::Living(_)) || !founded.insert(pgid) {
+                continue;
+            }
+            let helper = Member {
+                kind: Kind::Helper,
+                pid: pgid,
+                sid,
+                pgid,
+                maker: Some(index),
+                contexts: (0, 1),
+                inherits: true,
+            };
+            self.push(helper, places);
+        }
+    }
+
+    /// Refuses sessions that a member cannot be born into.
+    fn refuse_misplaced(&self, report: &mut Report) {
+        for member in self.members.iter().skip(1) {
+            let Some(maker) = member.maker.map(|maker| &self.members[maker]) else {
+                continue;
+            };
+            report.task = member.pid;
+            if member.sid != member.pid && member.sid != maker.sid {
+                let reason = format!(
+                    "it is {}, and its parent {} is of session {}, which is not restored yet",
+                    member.sid, maker.pid, maker.sid
+                );
+                report.refuse("session", reason, "");
+            }
+            if member.pgid != member.pid && self.founder(member).is_none() && !self.is_outer(member)
+            {
+                let reason = format!("nobody of the tree is of group {}", member.pgid);
+                report.refuse("process group", reason, "");
+            }
+        }
+    }
+
+    /// Returns the member that leads the group of another.
+    fn founder(&self, member: &Member) -> Option<&Member> {
+        let mut all = self.members.iter();
+        all.find(|leader| leader.pid == member.pgid && leader.sid == member.sid)
+    }
+
+    /// Returns whether a member is of the group that the root has from outside.
+    pub fn is_outer(&self, member: &Member) -> bool {
+        self.outer.1 == Some(member.pgid)
+    }
+
+    /// Returns whether a process may have pages of its parent: the same program, with areas at the same addresses.
+    fn has_common_memory(&self, member: usize, snapshot: &Snapshot) -> bool {
+        let member = &self.members[member];
+        let maker = member.maker.map(|maker| self.members[maker].kind);
+        match (member.kind, maker) {
+            (Kind::Living(child), Some(Kind::Living(parent))) => {
+                let (child, parent) = (&snapshot.tasks[child].mm, &snapshot.tasks[parent].mm);
+                match (child, parent) {
+                    (Some(child), Some(parent)) => {
+                        child.exe == parent.exe
+                            && !super::inherit::common(&parent.vmas, &child.vmas).is_empty()
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the children that a member makes: those that inherit its memory, or the others.
+    pub fn children(&self, member: usize, inherits: bool) -> Vec<usize> {
+        let all = self.members.iter().enumerate();
+        all.filter(|(_, child)| child.maker == Some(member) && child.inherits == inherits)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Returns how many members live when all is done.
+    pub fn living(&self) -> usize {
+        let all = self.members.iter();
+        all.filter(|member| matches!(member.kind, Kind::Living(_)))
+            .count()
+    }
+
+    /// Returns the number of contexts.
+    pub fn contexts(&self) -> u32 {
+        self.members
+            .last()
+            .map_or(0, |last| last.contexts.0 + last.contexts.1)
+    }
+}
+
+fn member(index: usize, task: &Task, maker: Option<usize>) -> Member {
+    let (kind, threads) = match task.state {
+        TaskState::Zombie => (Kind::Zombie(index), 1),
+        _ => (Kind::Living(index), task.threads.len() as u32),
+    };
+    Member {
+        kind,
+        pid: task.pid,
+        sid: task.sid,
+        pgid: task.pgid,
+        maker,
+        contexts: (0, threads),
+        inherits: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(pid: i32, ppid: i32, pgid: i32, sid: i32) -> Task {
+        Task {
+            pid,
+            ppid,
+            pgid,
+            sid,
+            threads: vec![Default::default()],
+            ..Task::default()
+        }
+    }
+
+    fn family(tasks: Vec<Task>) -> (Family, Report) {
+        let snapshot = Snapshot {
+            tasks,
+            ..Snapshot::default()
+        };
+        let mut report = Report::default();
+        (Family::of(&snapshot, &mut report), report)
+    }
+
+    #[test]
+    fn a_group_without_its_leader_gets_a_helper() {
+        let (family, report) = family(vec![
+            task(10, 0, 10, 10),
+            task(12, 10, 11, 10),
+            task(13, 10, 11, 10),
+        ]);
+        assert!(report.refusals.is_empty());
+        let helpers: Vec<_> = family.members.iter().skip(3).collect();
+        assert_eq!(helpers.len(), 1);
+        assert_eq!((helpers[0].pid, helpers[0].maker), (11, Some(1)));
+        assert_eq!(helpers[0].contexts, (3, 1));
+    }
+
+    #[test]
+    fn groups_from_outside_are_left_alone() {
+        let (family, report) = family(vec![task(10, 0, 5, 4), task(11, 10, 5, 4)]);
+        assert!(report.refusals.is_empty());
+        assert_eq!(family.members.len(), 2);
+        assert!(family.is_outer(&family.members[1]));
+    }
+
+    #[test]
+    fn a_session_that_the_parent_is_not_of_is_refused() {
+        let (_, report) = family(vec![
+            task(10, 0, 10, 10),
+            task(11, 10, 11, 11),
+            task(12, 10, 12, 11),
+        ]);
+        assert_eq!(report.refusals.len(), 1);
+        assert_eq!(report.refusals[0].task, 12);
+    }
+}
