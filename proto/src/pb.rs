@@ -937,11 +937,14 @@ pub struct CredsEntry {
     pub cap_amb: ::prost::alloc::vec::Vec<u32>,
 }
 /// Of inventory_entry.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtInventory {
     /// CLOCK_REALTIME at the dump, in nanoseconds.
     #[prost(uint64, optional, tag = "1")]
     pub wall_clock_ns: ::core::option::Option<u64>,
+    /// Names of what the set uses that the peer does not know: "parent-task-pages".
+    #[prost(string, repeated, tag = "2")]
+    pub extensions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Of task_core_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

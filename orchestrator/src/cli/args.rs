@@ -129,6 +129,9 @@ pub struct DumpArgs {
     /// Leave it stopped afterwards (SIGSTOP).
     #[arg(short = 's', long)]
     pub leave_stopped: bool,
+    /// Write images that CRIU restores too: pages that a child shares with its parent are stored once for each.
+    #[arg(long)]
+    pub portable: bool,
     /// Seconds after which an attempt to freeze is given up; 0 never.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,

@@ -1,12 +1,18 @@
 //! The memory of a frozen tree, to page files.
 
 use super::Error;
-use super::collect::Facts;
+use super::collect::{Facts, TaskFacts};
 use crate::image::{DumpStats, ImageWriter};
 use crate::infect::Infected;
-use crate::memory::{self, Tally, drain, output::PageOutput, scan, select};
+use crate::memory::{
+    self, Tally, drain,
+    frames::{self, Frames},
+    output::PageOutput,
+    scan, select,
+};
+use crate::plan::inherit;
 use crate::snapshot::{PageRun, SharedMemory};
-use crate::sys;
+use crate::sys::{self, Pid};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
@@ -19,14 +25,15 @@ pub struct Drained {
     pub shared: Vec<SharedMemory>,
 }
 
-/// Writes all memory to page files. That of the root was made before the tree stood still.
+/// Writes all memory to page files. That of the root was made before the tree stood still. Pages that a child has in common
+/// with its parent are stored once, unless the set is to be `portable`.
 ///
 /// # Errors
 /// Memory cannot be read, or a file not written.
 pub fn drain_all(
     infected: &mut [Infected],
     facts: &mut Facts,
-    root_pages: PageOutput,
+    (root_pages, portable): (PageOutput, bool),
     writer: &mut ImageWriter,
     stats: &mut DumpStats,
 ) -> Result<Drained, Error> {
@@ -35,7 +42,13 @@ pub fn drain_all(
     let mut tally = Tally::default();
     let mut next_id = 1;
     let mut root_pages = Some(root_pages);
-    for (infected, facts) in infected.iter_mut().zip(&mut facts.tasks) {
+    for index in 0..facts.tasks.len() {
+        let infected = &mut infected[index];
+        let common = match portable {
+            true => None,
+            false => common_with_parent(&facts.tasks, index),
+        };
+        let facts = &mut facts.tasks[index];
         let mut pages = match root_pages.take() {
             Some(pages) => pages,
             None => PageOutput::new(writer.pages_file(next_id)?, next_id),
@@ -43,10 +56,20 @@ pub fn drain_all(
         next_id += 1;
         if let Some(mm) = &mut facts.task.mm {
             let found = scan::pages(infected.frozen().pid(), &mm.vmas)?;
-            let wanted = select::select(&mut mm.vmas, &found);
+            let mut wanted = select::select(&mut mm.vmas, &found);
+            let mut inherited = Vec::new();
+            if let Some((parent, ranges)) = common {
+                let mut frames = Frames::open(parent, infected.frozen().pid())?;
+                let parted = frames.part(&wanted, &ranges)?;
+                (wanted, inherited) = (parted.own, parted.common);
+            }
             drain::drain(infected, &wanted, &mut pages, &mut tally)?;
+            drained
+                .private
+                .push(frames::merged(pages.take_runs(), inherited));
+        } else {
+            drained.private.push(Vec::new());
         }
-        drained.private.push(pages.take_runs());
     }
     let mut shared_tally = Tally::default();
     drained.shared = drain_shared(facts, writer, next_id, &mut shared_tally)?;
@@ -57,6 +80,19 @@ pub fn drain_all(
     (stats.shared_pages_scanned, stats.shared_pages_written) =
         (shared_tally.scanned, shared_tally.written);
     Ok(drained)
+}
+
+/// Returns the parent of a process, if it is of the same program and may share pages with it, and the ranges that both have.
+fn common_with_parent(tasks: &[TaskFacts], index: usize) -> Option<(Pid, Vec<[u64; 2]>)> {
+    let child = &tasks[index].task;
+    let parent = &tasks
+        .iter()
+        .find(|facts| facts.task.pid == child.ppid)?
+        .task;
+    let (mm, parents) = (child.mm.as_ref()?, parent.mm.as_ref()?);
+    let common = inherit::common(&parents.vmas, &mm.vmas);
+    let ranges: Vec<[u64; 2]> = common.iter().map(|one| [one.start, one.end]).collect();
+    (mm.exe == parents.exe && !ranges.is_empty()).then_some((Pid(parent.pid), ranges))
 }
 
 /// Writes shared anonymous memory and memfds, each once, to its page file.

@@ -47,6 +47,8 @@ pub struct Settings {
     pub pid: Pid,
     /// What becomes of it.
     pub after: After,
+    /// The images are to be restored by the peer too: nothing in them that it does not know.
+    pub portable: bool,
     /// A job of a shell: its session and terminal lie outside.
     pub shell_job: bool,
     /// Time after which freezing is given up; zero = never.
@@ -127,8 +129,14 @@ pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
         pages,
         mut losses,
     } = prepared;
-    let drained =
-        drain_all(&mut infected, &mut facts, pages, &mut writer, &mut stats).map_err(put_back)?;
+    let drained = drain_all(
+        &mut infected,
+        &mut facts,
+        (pages, settings.portable),
+        &mut writer,
+        &mut stats,
+    )
+    .map_err(put_back)?;
     losses.append(&mut facts.losses);
     let tree = cure_all(infected).map_err(put_back)?;
     if settings.after == After::Run {

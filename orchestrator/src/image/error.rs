@@ -37,6 +37,14 @@ pub enum Error {
         /// What the inventory says.
         version: u32,
     },
+    /// It uses what this build does not know.
+    #[error(
+        "inventory.img: the extension {name:?} is not known; restore with the program that wrote it"
+    )]
+    Extension {
+        /// Its name.
+        name: String,
+    },
     /// A file cannot be read or written.
     #[error("cannot {verb} {file}")]
     Io {

@@ -12,7 +12,7 @@ use super::error::{Error, Result, Wrong, wrong};
 use super::limits::{SECOND_NS, pid};
 use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
-use super::write::{IMG_VERSION, INVENTORY};
+use super::write::{IMG_VERSION, INVENTORY, NATIVE_VERSION, PARENT_TASK_PAGES};
 use super::{check, compat, files, task};
 use crate::objects::{memfd, pipe, tty};
 use crate::snapshot::{FdEntry, FileId, FileKind, Origin, PipeBuffer, SharedMemory, Snapshot};
@@ -45,11 +45,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
     else {
         return Err(Error::NoInventory { path: dir.into() });
     };
-    if inventory.img_version != IMG_VERSION {
-        return Err(Error::Version {
-            version: inventory.img_version,
-        });
-    }
+    check_version(&inventory)?;
     let mut reader = Reader {
         dir: folder,
         snapshot: Snapshot::default(),
@@ -72,6 +68,17 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
         pages: reader.pages,
         beyond: reader.beyond,
     })
+}
+
+/// Refuses versions and extensions that this build does not know.
+fn check_version(inventory: &pb::InventoryEntry) -> Result<()> {
+    let named = inventory.ext.iter().flat_map(|ext| &ext.extensions);
+    let mut unknown = named.filter(|name| *name != PARENT_TASK_PAGES);
+    match (inventory.img_version, unknown.next()) {
+        (IMG_VERSION | NATIVE_VERSION, None) => Ok(()),
+        (_, Some(name)) => Err(Error::Extension { name: name.clone() }),
+        (version, None) => Err(Error::Version { version }),
+    }
 }
 
 /// An image set being read.

@@ -1,5 +1,6 @@
 //! Writing an image set: memory first, as it is drained; then all else in one go; the inventory last, by rename.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -16,7 +17,7 @@ use super::stats::{self, DumpStats};
 use super::xstate::Layout;
 use super::{files, memory, task, thread};
 use crate::objects::{memfd, pipe, tty};
-use crate::snapshot::{FdEntry, OpenFile, PageRun, Snapshot, Task, TaskState, Vma};
+use crate::snapshot::{FdEntry, OpenFile, PageLocation, PageRun, Snapshot, Task, TaskState, Vma};
 
 /// Name of the file that makes an image set valid.
 pub(super) const INVENTORY: &str = "inventory.img";
@@ -24,6 +25,10 @@ pub(super) const INVENTORY: &str = "inventory.img";
 const INVENTORY_UNFINISHED: &str = "inventory.img.tmp";
 /// Format 1.1.
 pub(super) const IMG_VERSION: u32 = 2;
+/// Format 1.1 with extensions of ours, which the inventory names. The peer refuses it for its number.
+pub(super) const NATIVE_VERSION: u32 = 1 << 16 | IMG_VERSION;
+/// Pages that are as in the parent task.
+pub(super) const PARENT_TASK_PAGES: &str = "parent-task-pages";
 /// `FD_CLOEXEC` in `fdinfo_entry.flags`.
 pub(super) const FD_CLOEXEC: u32 = 1;
 
@@ -189,16 +194,14 @@ impl ImageWriter {
             )
         });
         let all: Vec<(String, &[PageRun], &[Vma])> = private.chain(shared).collect();
-        let mut next_id = all
+        let used: BTreeSet<u32> = all
             .iter()
             .filter_map(|(_, runs, _)| pages_id(runs))
-            .max()
-            .unwrap_or(0);
+            .collect();
+        // A page file that was made for the drain and got nothing is taken first.
+        let mut free = (1..).filter(|id| !used.contains(id));
         for (name, runs, vmas) in all {
-            let id = pages_id(runs).unwrap_or_else(|| {
-                next_id += 1;
-                next_id
-            });
+            let id = pages_id(runs).or_else(|| free.next()).unwrap_or_default();
             let map = pages::encode(runs, id, vmas).map_err(|wrong| wrong.unwritable(&name))?;
             self.write(&name, &map)?;
             if !self.created.contains(&pages_name(id)) {
@@ -212,11 +215,17 @@ impl ImageWriter {
     fn write_inventory(&mut self, snapshot: &Snapshot) -> Result<()> {
         let origin = &snapshot.origin;
         let run_id = origin.run_id.clone().map_or_else(new_run_id, Ok)?;
-        let ext = origin.wall_clock_ns.map(|ns| pb::ExtInventory {
-            wall_clock_ns: Some(ns),
+        let extensions = extensions(snapshot);
+        let img_version = match extensions.is_empty() {
+            true => IMG_VERSION,
+            false => NATIVE_VERSION,
+        };
+        let ext = Some(pb::ExtInventory {
+            wall_clock_ns: origin.wall_clock_ns,
+            extensions,
         });
         let inventory = pb::InventoryEntry {
-            img_version: IMG_VERSION,
+            img_version,
             fdinfo_per_id: Some(true),
             root_ids: Some(task::ids_to_record(&origin.root_ids)),
             ns_per_id: Some(true),
@@ -257,6 +266,17 @@ impl Drop for ImageWriter {
             }
         }
     }
+}
+
+/// Returns the names of the extensions that a snapshot needs.
+fn extensions(snapshot: &Snapshot) -> Vec<String> {
+    let spaces = snapshot.tasks.iter().filter_map(|task| task.mm.as_ref());
+    let mut runs = spaces.flat_map(|mm| &mm.pages);
+    let has_common = runs.any(|run| run.at == PageLocation::ParentTask);
+    has_common
+        .then(|| PARENT_TASK_PAGES.to_string())
+        .into_iter()
+        .collect()
 }
 
 fn pages_name(id: u32) -> String {

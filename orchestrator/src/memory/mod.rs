@@ -2,9 +2,10 @@
 //!
 //! [`scan`] asks the kernel what each page is, [`select`] decides what to store (pure), [`drain`] moves the bytes: small
 //! amounts by reads of `/proc/PID/mem`, large ones through pipes that the parasite fills by vmsplice. Shared memory goes
-//! by its file ([`shared`]).
+//! by its file ([`shared`]), and a page that a child has in common with its parent is stored once ([`frames`]).
 
 pub mod drain;
+pub mod frames;
 pub mod output;
 mod pipes;
 pub mod scan;
