@@ -177,6 +177,30 @@ impl Victim {
         self.child = None;
     }
 
+    /// Returns the processes below it.
+    pub fn descendants(&self) -> Vec<u32> {
+        let mut all = vec![self.pid];
+        let mut next = 0;
+        while let Some(pid) = all.get(next).copied() {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+            for task in tasks.into_iter().flatten().flatten() {
+                let children = std::fs::read_to_string(task.path().join("children"));
+                let children = children.unwrap_or_default();
+                all.extend(children.split_whitespace().flat_map(str::parse::<u32>));
+            }
+            next += 1;
+        }
+        all.split_off(1)
+    }
+
+    /// Waits until it and all these are gone.
+    pub fn reap_with(&mut self, others: &[u32]) {
+        self.reap();
+        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists();
+        let gone = wait_until(|| others.iter().all(is_gone));
+        assert!(gone, "one of {others:?} is not gone");
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.signal("KILL");
@@ -272,6 +296,9 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
+        if self.is_ours() {
+            self.descendants().iter().for_each(|&pid| send("KILL", pid));
+        }
         self.signal("KILL");
         if let Some(child) = &mut self.child {
             // Already reaped is as good.

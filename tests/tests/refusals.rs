@@ -51,8 +51,8 @@ fn an_inotify_watch() {
 }
 
 #[test]
-fn a_child_process() {
-    refused("child", &["child"]);
+fn a_child_with_the_working_directory_of_its_parent() {
+    refused("child", &["working directory", "shares it with process"]);
 }
 
 #[test]

@@ -22,8 +22,9 @@ fn start(name: &str, link: Link) -> Option<Victim> {
 
 fn cycle(victim: &mut Victim, name: &str, away: Duration) {
     let images = Images::new(victim, name);
+    let others = victim.descendants();
     images.dump(victim.pid, &[]);
-    victim.reap();
+    victim.reap_with(&others);
     sleep(away);
     images.restore();
     sleep(A_WHILE);
@@ -100,6 +101,7 @@ victims! {
     fpu: "fpu" Dynamic,
     tiles: "tiles" Dynamic,
     blocked: "blocked" Dynamic,
+    tree: "tree" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

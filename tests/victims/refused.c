@@ -89,7 +89,7 @@ static void inotify_check(void)
 
 static void child_up(void)
 {
-	child = MUST(fork());
+	child = MUST(syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0));
 	if (!child) {
 		pause();
 		_exit(0);

@@ -2,7 +2,9 @@
 
 use super::collect::TaskFacts;
 use crate::error::Refusal;
+use crate::procfs;
 use crate::snapshot::Task;
+use crate::sys::Pid;
 use crate::sys::fd::{Kcmp, kcmp};
 use crate::tracee::Frozen;
 use std::cmp::Ordering;
@@ -41,6 +43,10 @@ pub fn refuse_shared(living: &[&Frozen], refusals: &mut Vec<Refusal>) {
     }
 }
 
+fn exists(pid: i32) -> bool {
+    procfs::stat::read(Pid(pid)).is_ok()
+}
+
 /// Makes the root's parent nobody, and refuses sessions and groups that lie outside.
 pub fn settle(
     tasks: &mut [TaskFacts],
@@ -58,19 +64,23 @@ pub fn settle(
     let all = || tasks.iter().map(|facts| &facts.task).chain(dead);
     let pids: BTreeSet<i32> = all().map(|task| task.pid).collect();
     for task in all().skip(1) {
-        let mut refuse = |object: String| {
+        let mut refuse = |object: String, reason: &str| {
             refusals.push(Refusal {
                 task: task.pid,
                 object,
-                reason: "its leader is outside of what is dumped, or has ended".into(),
+                reason: reason.into(),
                 remedy: String::new(),
             });
         };
         if !pids.contains(&task.sid) && !(shell_job && task.sid == root_sid) {
-            refuse(format!("session {}", task.sid));
+            let reason = "its leader is outside of what is dumped, or has ended";
+            refuse(format!("session {}", task.sid), reason);
         }
-        if !pids.contains(&task.pgid) && !(shell_job && task.pgid == root_pgid) {
-            refuse(format!("process group {}", task.pgid));
+        // A group whose leader has ended is founded again by a helper.
+        let is_outside = !pids.contains(&task.pgid) && exists(task.pgid);
+        if is_outside && !(shell_job && task.pgid == root_pgid) {
+            let reason = "its leader is outside of what is dumped";
+            refuse(format!("process group {}", task.pgid), reason);
         }
     }
 }
