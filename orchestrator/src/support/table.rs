@@ -57,6 +57,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 }
 
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
+const TREE_C: &str = "tests/victims/tree.c";
 const SETTINGS_C: &str = "tests/victims/settings.c";
 const SIGNALS_C: &str = "tests/victims/signals.c";
 const TIMERS_C: &str = "tests/victims/timers.c";
@@ -88,6 +89,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "umask", Kept, ["status", "umask(2)", "fs_entry.umask"], (ATTRIBUTES_C, "SAME(umask)")),
     row(Process, "working directory", Kept, ["cwd", "fchdir", "fs_entry.cwd_id"], (ATTRIBUTES_C, "now.cwd")),
     row(Process, "root", Kept, ["root", "chroot", "fs_entry.root_id"], (WIDOWED_C, "chroot")),
+    row(Process, "child processes", Kept, ["children", "clone3 set_tid", "pstree_entry.ppid"], (TREE_C, "getppid() != shared->ppid")),
+    row(Process, "children not yet waited for", Kept, ["stat", "ended again in the same way; not that memory was dumped", "task_core_entry.exit_code"], (TREE_C, "status of one that was killed")),
+    row(Process, "pages shared with the parent", Kept, ["pagemap", "clone3, and only pages that differ are written", "pagemap_entry.flags"], (TREE_C, "private_kib() > 64")),
     row(Process, "executable", Kept, ["exe", "PR_SET_MM_MAP", "mm_entry.exe_file_id"], (SETTINGS_C, "NOTE(exe())")),
     row(Process, "resource limits", Kept, ["limits", "prlimit; a hard limit above the caller's needs CAP_SYS_RESOURCE", "task_core_entry.rlimits"], (ATTRIBUTES_C, "now.limits")),
     row(Process, "signal actions", Kept, ["rt_sigaction", "rt_sigaction", "task_core_entry.sigactions"], (SIGNALS_C, "check_actions")),
@@ -106,7 +110,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Process, "security label", Lost::SecurityLabel, ["attr", "labels of security modules are those of whoever restores"], (WORDS, "fn every_loss_has_words")),
     named(Process, "audit session", Lost::AuditSession, ["sessionid", "the kernel chooses its number"], (LOSSES, "fn an_audit_session")),
     named(Process, "core-scheduling cookie", Lost::CoreCookie, ["PR_SCHED_CORE_GET (5.14)", "the kernel chooses it, and shares it with no process that is there already"], (WORDS, "fn every_loss_has_words")),
-    refused(Process, "child processes", "children", (REFUSALS, "fn a_child_process")),
+    refused(Process, "what processes share by flags of clone", "kcmp", (REFUSALS, "fn a_child_with_the_working_directory")),
     refused(Process, "namespaces other than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),
