@@ -72,7 +72,8 @@ pub fn settle(
                 remedy: String::new(),
             });
         };
-        if !pids.contains(&task.sid) && !(shell_job && task.sid == root_sid) {
+        let is_callers = shell_job && task.sid == root_sid;
+        if !(pids.contains(&task.sid) || is_callers) {
             let reason = "its leader is outside of what is dumped, or has ended";
             refuse(format!("session {}", task.sid), reason);
         }

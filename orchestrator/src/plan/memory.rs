@@ -5,17 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use super::family::Kind;
 use super::fill::{self, Target};
+use super::heritage::{plan_differences, plan_inherited};
 use super::host::TASK_SIZE;
-use super::inherit::{ADVICE_EARLY, Common, common, is_private_memory, misplaced, missing};
+use super::inherit::{ADVICE_EARLY, is_private_memory};
 use super::program::Object;
-use super::task::{Birth, Making};
+use super::task::Making;
 use super::vdso::VdsoPlan;
 use crate::objects::regular::plan::open_flags;
 use crate::snapshot::{FileId, FileKind, PAGE_SIZE, PageRun, SharedMemory, Vma, VmaKind};
 
-const PROT_WRITE: u32 = libc::PROT_WRITE as u32;
+pub const PROT_WRITE: u32 = libc::PROT_WRITE as u32;
 const PROT_RW: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const MAP_NEW: u64 = libc::MAP_FIXED_NOREPLACE as u64;
 /// `MAP_LOCKED`: said by `mlock` later, when all is in place.
@@ -26,52 +26,6 @@ const MADV_GUARD_INSTALL: u64 = 102;
 const MLOCK_ONFAULT: u64 = 1;
 /// `mseal` (Linux 6.10).
 pub const SYS_MSEAL: i64 = 462;
-
-/// Adds the end of what the task was born with and has no use for.
-pub fn plan_leave(m: &mut Making<'_>) {
-    let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
-    if birth.mapped.is_empty() {
-        return;
-    }
-    let parents = parent_areas(m);
-    let common = common(&parents, &m.own.mm.vmas);
-    m.b.object(Object::Task("memory of the parent"));
-    for &(ref vma, _) in born_with(&birth, &parents).iter() {
-        let kept = common.iter();
-        let mut at = vma.start;
-        for range in kept.filter(|range| vma.start <= range.start && range.start < vma.end) {
-            plan_unmap(m, at, range.start);
-            at = range.end;
-        }
-        plan_unmap(m, at, vma.end);
-    }
-}
-
-fn plan_unmap(m: &mut Making<'_>, start: u64, end: u64) {
-    if start < end {
-        m.b.call_returns(libc::SYS_munmap, &[start, end - start], 0);
-    }
-}
-
-/// Returns the areas of the task's parent.
-fn parent_areas(m: &Making<'_>) -> Vec<Vma> {
-    let maker = m.family.members[m.own.member].maker;
-    let kind = maker.map(|maker| m.family.members[maker].kind);
-    match kind {
-        Some(Kind::Living(place)) => {
-            let mm = m.snapshot.tasks[place].mm.as_ref();
-            mm.map(|mm| mm.vmas.clone()).unwrap_or_default()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Returns which of its parent's areas a task was born with, and their protection.
-fn born_with(birth: &Birth, parents: &[Vma]) -> Vec<(Vma, u32)> {
-    let all = parents.iter();
-    all.filter_map(|vma| Some((vma.clone(), *birth.mapped.get(&vma.start)?)))
-        .collect()
-}
 
 /// Adds private memory with its content: areas that children may be born with.
 pub fn plan_private(m: &mut Making<'_>, vdso: &VdsoPlan) {
@@ -99,53 +53,6 @@ pub fn plan_private(m: &mut Making<'_>, vdso: &VdsoPlan) {
 /// Returns whether an area is made before children are born: what needs no descriptor that several tasks may share.
 fn is_early(vma: &Vma, vdso: &VdsoPlan) -> bool {
     !vdso.is_made_by_kernel(vma) && (is_private_memory(vma) || is_kernels(vma))
-}
-
-/// Keeps what the task was born with, grown to its size, and returns it.
-fn plan_inherited(m: &mut Making<'_>) -> Vec<Common> {
-    let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
-    let parents = parent_areas(m);
-    let mut kept = common(&parents, &m.own.mm.vmas);
-    kept.retain(|range| birth.mapped.contains_key(&parents[range.parent].start));
-    if let Some(addr) = misplaced(&m.own.mm.pages, &kept) {
-        let reason = "it is said to be as in the parent task, which has no such memory";
-        m.report.refuse(format!("page {addr:x}"), reason, "");
-    }
-    for range in &kept {
-        let vma = &m.own.mm.vmas[range.child];
-        let prot = birth.mapped[&parents[range.parent].start];
-        m.b.object(area(vma));
-        if range.end < vma.end {
-            let args = [range.start, range.end - range.start, vma.len(), 0];
-            m.b.call_returns(libc::SYS_mremap, &args, range.start as i64);
-        }
-        let mut now = prot;
-        if is_filled(m, vma, None) && prot & PROT_WRITE == 0 {
-            now |= PROT_WRITE;
-            let args = [vma.start, vma.len(), u64::from(now)];
-            m.b.call_returns(libc::SYS_mprotect, &args, 0);
-        }
-        m.own.mapped.insert(vma.start, now);
-    }
-    kept
-}
-
-/// Throws away pages that the parent has and the task has not.
-fn plan_differences(m: &mut Making<'_>, kept: &[Common]) {
-    let maker = m.family.members[m.own.member].maker;
-    let Some(Kind::Living(place)) = maker.map(|maker| m.family.members[maker].kind) else {
-        return;
-    };
-    let Some(parent) = m.snapshot.tasks[place].mm.as_ref() else {
-        return;
-    };
-    for range in kept {
-        for [start, end] in missing(&parent.pages, &m.own.mm.pages, range.start, range.end) {
-            m.b.object(area(&m.own.mm.vmas[range.child]));
-            let args = [start, end - start, libc::MADV_DONTNEED as u64];
-            m.b.call_returns(libc::SYS_madvise, &args, 0);
-        }
-    }
 }
 
 /// Adds the segments of shared memory that this task makes.
@@ -261,7 +168,7 @@ pub fn area(vma: &Vma) -> Object {
 }
 
 /// Returns whether bytes are read into the area after it is mapped.
-fn is_filled(m: &Making<'_>, vma: &Vma, shared: Option<&SharedPlan<'_>>) -> bool {
+pub fn is_filled(m: &Making<'_>, vma: &Vma, shared: Option<&SharedPlan<'_>>) -> bool {
     match vma.kind {
         VmaKind::SharedAnonymous(id) => {
             shared.is_some_and(|shared| shared.is_filled_in_place(id, vma))

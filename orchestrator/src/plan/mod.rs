@@ -14,6 +14,7 @@ mod descriptors;
 mod family;
 mod fds;
 mod fill;
+mod heritage;
 mod holes;
 pub mod host;
 pub mod inherit;

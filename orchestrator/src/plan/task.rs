@@ -16,7 +16,7 @@ use super::program::{Builder, Object};
 use super::refusals::Report;
 use super::sharing::Sharing;
 use super::{Host, Service, Settings};
-use super::{birth, descriptors, memory, mm, process, short_lived, threads, vdso};
+use super::{birth, descriptors, heritage, memory, mm, process, short_lived, threads, vdso};
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, Snapshot, Task};
 
 /// A tree whose programs are being made, and what was decided so far.
@@ -171,7 +171,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
         process::plan_room(m);
     }
     birth::plan_early_children(m);
-    memory::plan_leave(m);
+    heritage::plan_leave(m);
     process::plan_early(m);
     let vdso = vdso::plan_vdso(m);
     memory::plan_private(m, &vdso);
