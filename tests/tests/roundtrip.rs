@@ -102,6 +102,7 @@ victims! {
     tiles: "tiles" Dynamic,
     blocked: "blocked" Dynamic,
     tree: "tree" Dynamic,
+    huge: "huge" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

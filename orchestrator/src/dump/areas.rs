@@ -114,10 +114,13 @@ fn kind_of(
         b"[heap]" => Ok(VmaKind::Heap),
         b"[stack]" => Ok(VmaKind::Stack),
         b"/anon_hugepage (deleted)" if is_huge && !area.shared => Ok(VmaKind::Anonymous),
-        _ if is_huge => Err(("shared huge pages of hugetlbfs are not kept yet".into(), "")),
+        name if is_huge && name != b"/anon_hugepage (deleted)" => Err((
+            "a file of huge pages (hugetlbfs) is not kept yet".into(),
+            "",
+        )),
         b"" => Ok(VmaKind::Anonymous),
         name if area.shared
-            && (name == b"/dev/zero (deleted)" || name.starts_with(b"[anon_shmem:")) =>
+            && (is_huge || name == b"/dev/zero (deleted)" || name.starts_with(b"[anon_shmem:")) =>
         {
             if !segments.iter().any(|segment| segment.id == area.inode) {
                 segments.push(Segment {

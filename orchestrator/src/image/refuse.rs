@@ -1,9 +1,11 @@
 //! What an image set holds that this build cannot restore, all of it at once and by name.
 
+use std::collections::BTreeMap;
+
 use super::check::find;
 use super::vma::file_of;
 use crate::snapshot::{
-    Arch, FileId, FileKind, Mm, OpenFile, PageLocation, SeccompMode, Snapshot, Task,
+    Arch, FileId, FileKind, Mm, OpenFile, PageLocation, SeccompMode, Snapshot, Task, TaskState,
 };
 
 /// One thing that stands in the way of a restore.
@@ -36,6 +38,7 @@ pub fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
         list.task = task.pid;
         of_task(task, &snapshot.files, &mut list);
     }
+    shared_structures(snapshot, &mut list);
     list.task = 0;
     if snapshot.shared.iter().any(|memory| {
         memory
@@ -49,6 +52,29 @@ pub fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
         );
     }
     list.all
+}
+
+/// Refuses what processes share that are no threads of one another.
+fn shared_structures(snapshot: &Snapshot, list: &mut List) {
+    let mut seen: BTreeMap<(&str, u32), i32> = BTreeMap::new();
+    let living = snapshot.tasks.iter();
+    for task in living.filter(|task| task.state != TaskState::Zombie) {
+        list.task = task.pid;
+        let ids = [
+            ("address space", task.ids.vm),
+            ("descriptor table", task.ids.files),
+            ("working directory, root and umask", task.ids.fs),
+            ("signal handlers", task.ids.sighand),
+        ];
+        for (what, id) in ids.into_iter().filter(|(_, id)| *id != 0) {
+            if let Some(other) = seen.insert((what, id), task.pid) {
+                list.add(
+                    what,
+                    format!("it shares it with task {other}, which is not restored yet"),
+                );
+            }
+        }
+    }
 }
 
 struct List {

@@ -220,10 +220,10 @@ impl ImageWriter {
             true => IMG_VERSION,
             false => NATIVE_VERSION,
         };
-        let ext = Some(pb::ExtInventory {
+        let ext = pb::ExtInventory {
             wall_clock_ns: origin.wall_clock_ns,
             extensions,
-        });
+        };
         let inventory = pb::InventoryEntry {
             img_version,
             fdinfo_per_id: Some(true),
@@ -235,7 +235,8 @@ impl ImageWriter {
             network_lock_method: Some(0),
             plugins_entry: Some(pb::PluginsEntry::default()),
             dump_criu_run_id: Some(run_id.into_bytes()),
-            ext,
+            // An empty one is left out, as the peer writes none.
+            ext: (ext != pb::ExtInventory::default()).then_some(ext),
             ..Default::default()
         };
         self.write(

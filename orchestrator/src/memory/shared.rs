@@ -30,8 +30,7 @@ pub fn copy(
     };
     let mut buffer = vec![0; CHUNK as usize];
     let mut at = 0;
-    while let Ok(data) = lseek(segment, at as i64, Whence::Data) {
-        let hole = lseek(segment, data as i64, Whence::Hole).unwrap_or(size);
+    while let Some([data, hole]) = data_from(segment, at, size).map_err(|e| failed(at, e))? {
         let end = hole.min(size).next_multiple_of(PAGE_SIZE);
         let mut from = data / PAGE_SIZE * PAGE_SIZE;
         while from < end {
@@ -51,6 +50,20 @@ pub fn copy(
         }
     }
     Ok(())
+}
+
+/// Returns the next range that may have data, at or after an offset. Files of huge pages do not tell: all of them may.
+fn data_from(segment: &File, at: u64, size: u64) -> std::io::Result<Option<[u64; 2]>> {
+    let data = match lseek(segment, at as i64, Whence::Data) {
+        Ok(data) => data,
+        Err(error) => match error.errno as i32 {
+            libc::ENXIO => return Ok(None),
+            libc::ESPIPE | libc::EINVAL => return Ok(Some([at, size])),
+            errno => return Err(std::io::Error::from_raw_os_error(errno)),
+        },
+    };
+    let hole = lseek(segment, data as i64, Whence::Hole).unwrap_or(size);
+    Ok(Some([data, hole]))
 }
 
 fn write_pages(

@@ -28,16 +28,21 @@ impl Holes {
 
     /// Takes room for the arena.
     pub fn take_arena(&mut self) -> Option<u64> {
-        self.take(ARENA_ROOM, ARENA_FROM)
+        self.take(ARENA_ROOM, PAGE_SIZE)
     }
 
     /// Takes `len` bytes at the lowest free place.
     pub fn take_anywhere(&mut self, len: u64) -> Option<u64> {
-        self.take(len, ARENA_FROM)
+        self.take(len, PAGE_SIZE)
     }
 
-    fn take(&mut self, len: u64, from: u64) -> Option<u64> {
-        let mut start = from;
+    /// Takes `len` bytes at the lowest free place at a multiple of `align`.
+    pub fn take_aligned(&mut self, len: u64, align: u64) -> Option<u64> {
+        self.take(len, align)
+    }
+
+    fn take(&mut self, len: u64, align: u64) -> Option<u64> {
+        let mut start = ARENA_FROM.next_multiple_of(align);
         let mut place = self.taken.len();
         for (index, range) in self.taken.iter().enumerate() {
             if range.end.saturating_add(GAP) <= start {
@@ -47,7 +52,7 @@ impl Holes {
                 place = index;
                 break;
             }
-            start = start.max(range.end.checked_add(GAP)?.next_multiple_of(PAGE_SIZE));
+            start = start.max(range.end.checked_add(GAP)?.next_multiple_of(align));
         }
         let end = start.checked_add(len)?;
         if end > TASK_SIZE {

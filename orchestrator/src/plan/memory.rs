@@ -398,7 +398,7 @@ impl<'a> SharedPlan<'a> {
             let at = if is_whole {
                 Some(vma.start)
             } else {
-                map_temporary(m, memory)
+                map_temporary(m, memory, vma.flags & HUGE)
             };
             if let Some(at) = at {
                 m.segments.insert(id, (m.own.task.pid, at));
@@ -427,16 +427,24 @@ impl<'a> SharedPlan<'a> {
     }
 }
 
-fn map_temporary(m: &mut Making<'_>, memory: &SharedMemory) -> Option<u64> {
+/// `MAP_HUGETLB` and the size of its pages.
+const HUGE: u32 = libc::MAP_HUGETLB as u32 | 0x3f << libc::MAP_HUGE_SHIFT;
+
+fn map_temporary(m: &mut Making<'_>, memory: &SharedMemory, huge: u32) -> Option<u64> {
     let len = whole(memory.size);
     let name = format!("shared memory {}", memory.id);
-    let Some(at) = m.holes.take_anywhere(len) else {
+    // The size of huge pages is in the flags, as its logarithm.
+    let page = match huge >> libc::MAP_HUGE_SHIFT {
+        0 => PAGE_SIZE,
+        log => 1 << log,
+    };
+    let Some(at) = m.holes.take_aligned(len, page) else {
         m.report
             .refuse(name, "no free address space to make it in", "");
         return None;
     };
     m.b.object(Object::Named(name));
-    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64 | MAP_NEW;
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64 | MAP_NEW | u64::from(huge);
     let args = [at, len, PROT_RW, flags, u64::MAX, 0];
     m.b.call_returns(libc::SYS_mmap, &args, at as i64);
     Some(at)

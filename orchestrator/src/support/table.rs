@@ -57,6 +57,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 }
 
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
+const HUGE_C: &str = "tests/victims/huge.c";
 const TREE_C: &str = "tests/victims/tree.c";
 const SETTINGS_C: &str = "tests/victims/settings.c";
 const SIGNALS_C: &str = "tests/victims/signals.c";
@@ -185,6 +186,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Area, "fork advice", Kept, ["smaps", "MADV_DONTFORK, MADV_WIPEONFORK", "vma_entry.madv"], (MAPS_C, "MADV_WIPEONFORK")),
     row(Area, "huge-page advice", Kept, ["smaps", "MADV_HUGEPAGE, MADV_NOHUGEPAGE", "vma_entry.madv"], (MAPS_C, "MADV_NOHUGEPAGE")),
     row(Area, "core-dump advice", Kept, ["smaps", "MADV_DONTDUMP", "vma_entry.madv"], (MAPS_C, "MADV_DONTDUMP")),
+    row(Area, "huge pages of a pool", Kept, ["smaps", "MAP_HUGETLB", "vma_entry.flags"], (HUGE_C, "kernel_page_kib")),
     row(Area, "merging advice", Kept, ["smaps", "MADV_MERGEABLE", "vma_entry.madv"], (SETTINGS_C, "MADV_MERGEABLE")),
     row(Area, "locked", Kept, ["smaps", "mlock2", "vma_entry.flags, ext_vma.locked_on_fault"], (MAPS_C, "mlock2")),
     row(Area, "guard regions", Kept, ["PAGEMAP_SCAN (6.13)", "MADV_GUARD_INSTALL", "vma_entry.status"], (MAPS_C, "MADV_GUARD")),
@@ -196,7 +198,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
     refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
     refused(Area, "synchronous mapping", "smaps", ("orchestrator/src/dump/areas.rs", "MAP_SYNC")),
-    refused(Area, "shared huge pages", "smaps", ("orchestrator/src/dump/areas.rs", "shared huge pages")),
+    refused(Area, "file of huge pages", "smaps", ("orchestrator/src/dump/areas.rs", "a file of huge pages")),
     // Of a descriptor.
     row(Descriptor, "number, close on exec, duplicates", Kept, ["fd, fdinfo, kcmp", "dup3", "fdinfo_entry"], (FILES_C, "FAR_DUPLICATE")),
     row(Descriptor, "offset", Kept, ["fdinfo", "lseek", "reg_file_entry.pos"], (FILES_C, "the reader shares an offset")),
