@@ -3,7 +3,7 @@
 //!
 //! Files are untrusted: a length is compared with what is left of the file before anything is allocated for it.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use prost::Message;
 
@@ -153,6 +153,23 @@ impl<R: Read> Reader<R> {
         self.source.read_exact(&mut bytes)?;
         self.left -= len;
         Ok(bytes)
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Skips raw bytes that follow a record.
+    pub fn skip(&mut self, len: u64) -> Result<(), Error> {
+        let left = self.left.checked_sub(len);
+        let left = left.ok_or(Error::Truncated("the bytes after a record"))?;
+        self.source
+            .seek_relative(i64::try_from(len).unwrap_or(i64::MAX))?;
+        self.left = left;
+        Ok(())
+    }
+
+    /// Returns how many bytes of the file are not yet read.
+    pub fn left(&self) -> u64 {
+        self.left
     }
 }
 

@@ -61,6 +61,8 @@ common! {
     SECCOMP = 0x6441_3049;
     /// `timens-ID.img`.
     TIMENS = 0x4311_4433;
+    /// `ghost-file-ID.img`, the ID in hexadecimal.
+    GHOST_FILE = 0x5258_3605;
     /// `remap-fpath.img`.
     REMAP_FPATH = 0x5913_3954;
     /// `filelocks.img`.

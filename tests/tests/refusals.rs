@@ -56,8 +56,24 @@ fn a_child_with_the_working_directory_of_its_parent() {
 }
 
 #[test]
-fn a_deleted_file() {
-    refused("deleted", &["descriptor 4", "deleted"]);
+fn a_deleted_file_with_other_names() {
+    refused("deleted", &["descriptor 4", "deleted", "has others"]);
+}
+
+#[test]
+fn a_deleted_file_above_the_limit() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("ghosts", Link::Dynamic) else {
+        return;
+    };
+    let victim = program.start(&[]);
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &["--ghost-limit", "64K"]);
+    assert_refused(&output, &["plain (deleted)", "--ghost-limit 102400"]);
+    victim.assert_free();
+    victim.check();
 }
 
 #[test]
@@ -66,7 +82,7 @@ fn a_pipe_whose_other_end_is_elsewhere() {
 }
 
 #[test]
-fn a_deleted_file_that_is_mapped() {
+fn a_deleted_file_with_other_names_that_is_mapped() {
     refused("deleted-mapping", &["memory ", "deleted"]);
 }
 

@@ -103,6 +103,7 @@ victims! {
     blocked: "blocked" Dynamic,
     tree: "tree" Dynamic,
     huge: "huge" Dynamic,
+    ghosts: "ghosts" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

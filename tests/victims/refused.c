@@ -106,6 +106,7 @@ static void child_check(void)
 static void deleted_up(void)
 {
 	fd = made("gone");
+	MUST(link(victim_beside("gone"), victim_beside("kept")));
 	MUST(unlink(victim_beside("gone")));
 }
 static void fd_check(void)
@@ -118,6 +119,7 @@ static void deleted_map_up(void)
 	int file = made("gone");
 	memory = mapped(MAP_SHARED, file);
 	MUST(close(file));
+	MUST(link(victim_beside("gone"), victim_beside("kept")));
 	MUST(unlink(victim_beside("gone")));
 }
 static void memory_check(void)

@@ -135,9 +135,9 @@ pub struct DumpArgs {
     /// Seconds after which an attempt to freeze is given up; 0 never.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
-    /// Largest deleted file to keep in the images, in bytes (K, M, G); deleted files are not kept yet.
-    #[arg(long, value_name = "SIZE")]
-    pub ghost_limit: Option<String>,
+    /// Most bytes of a deleted file to keep in the images, with K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    pub ghost_limit: u64,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,
@@ -219,6 +219,18 @@ fn parse_pid(text: &str) -> Result<i32, String> {
             "{text:?} is no process id: a positive number is wanted"
         )),
     }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.chars().last() {
+        Some('K' | 'k') => (&text[..text.len() - 1], 1 << 10),
+        Some('M' | 'm') => (&text[..text.len() - 1], 1 << 20),
+        Some('G' | 'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let size = digits.parse::<u64>().ok();
+    let size = size.and_then(|size| size.checked_mul(unit));
+    size.ok_or_else(|| format!("{text:?} is no size: a number is wanted, or one with K, M or G"))
 }
 
 /// Brings the peer's spellings of `-v` to one form: `-v` and `-vv` count up from nothing, `-v4` sets, and anything else

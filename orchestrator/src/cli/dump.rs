@@ -24,6 +24,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         } else {
             After::Kill
         },
+        ghost_limit: args.ghost_limit,
         portable: args.portable,
         shell_job: args.common.shell_job,
         timeout: Duration::from_secs(args.timeout),

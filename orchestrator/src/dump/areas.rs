@@ -48,7 +48,7 @@ pub fn collect(
                 task: pid.0,
                 object: name_of(area, &path),
                 reason,
-                remedy: remedy.into(),
+                remedy,
             }),
         }
     }
@@ -75,7 +75,7 @@ fn name_of(area: &smaps::Vma, path: &[u8]) -> String {
     .into()
 }
 
-type Refused = (String, &'static str);
+type Refused = (String, String);
 
 fn kind_of(
     pid: Pid,
@@ -86,10 +86,10 @@ fn kind_of(
 ) -> Result<VmaKind, Refused> {
     let flags = area.vm_flags;
     if flags.intersects(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR) {
-        return Err(("it is registered with userfaultfd".into(), ""));
+        return Err(("it is registered with userfaultfd".into(), String::new()));
     }
     if flags.contains(VmFlags::SHADOW_STACK) {
-        return Err(("it is a shadow stack".into(), ""));
+        return Err(("it is a shadow stack".into(), String::new()));
     }
     if area.protection_key != 0 {
         return Err((
@@ -97,13 +97,13 @@ fn kind_of(
                 "it has protection key {}, which is not kept yet",
                 area.protection_key
             ),
-            "",
+            String::new(),
         ));
     }
     if flags.contains(VmFlags::SYNC) {
         return Err((
             "it is mapped with MAP_SYNC, which is not kept yet".into(),
-            "",
+            String::new(),
         ));
     }
     let is_huge = flags.contains(VmFlags::HUGETLB);
@@ -116,7 +116,7 @@ fn kind_of(
         b"/anon_hugepage (deleted)" if is_huge && !area.shared => Ok(VmaKind::Anonymous),
         name if is_huge && name != b"/anon_hugepage (deleted)" => Err((
             "a file of huge pages (hugetlbfs) is not kept yet".into(),
-            "",
+            String::new(),
         )),
         b"" => Ok(VmaKind::Anonymous),
         name if area.shared
@@ -134,16 +134,20 @@ fn kind_of(
         name if name.starts_with(b"[anon:") => Ok(VmaKind::Anonymous),
         name if name.starts_with(b"/[aio]") => Err((
             "it is a ring of asynchronous I/O (io_setup), which is not kept yet".into(),
-            "",
+            String::new(),
         )),
-        name if name.starts_with(b"/SYSV") => {
-            Err(("System V shared memory is not kept yet".into(), ""))
-        }
-        name if name.starts_with(b"/memfd:") => files.mapped_memfd(pid, area).map(VmaKind::Memfd),
+        name if name.starts_with(b"/SYSV") => Err((
+            "System V shared memory is not kept yet".into(),
+            String::new(),
+        )),
+        name if name.starts_with(b"/memfd:") => files
+            .mapped_memfd(pid, area)
+            .map(VmaKind::Memfd)
+            .map_err(|(reason, remedy)| (reason, remedy.into())),
         name if name.starts_with(b"/") && !flags.intersects(VmFlags::IO | VmFlags::PFNMAP) => {
             mapped_file(pid, area, name, files)
         }
-        _ => Err(("this kind of mapping is not kept yet".into(), "")),
+        _ => Err(("this kind of mapping is not kept yet".into(), String::new())),
     }
 }
 
@@ -171,26 +175,32 @@ fn mapped_path(
     if let Some(id) = files.mapped(path, writable) {
         return Ok(id);
     }
-    let gone = || {
-        (
-            "the file was deleted or replaced since it was mapped, and is not kept yet".to_string(),
-            "restart the program so that it uses the new file",
-        )
-    };
-    let found = sys::file::statx_path(&terminated(path)).map_err(|_| gone())?;
-    if (found.dev, found.ino) != (area.dev, area.inode) {
-        // Some file systems show another device in maps than in stat: the mapping itself is asked.
-        let link = format!(
-            "/proc/{}/map_files/{:x}-{:x}\0",
-            pid.0, area.start, area.end
-        );
-        let mapped = sys::file::statx_path(&terminated(link.trim_end_matches('\0').as_bytes()))
-            .map_err(|_| gone())?;
-        if (found.dev, found.ino) != (mapped.dev, mapped.ino) {
-            return Err(gone());
-        }
+    let found = sys::file::statx_path(&terminated(path));
+    if let Ok(found) = &found
+        && (found.dev, found.ino) == (area.dev, area.inode)
+    {
+        return Ok(files.add_mapped(path, found, writable));
     }
-    Ok(files.add_mapped(path, &found, writable))
+    // Some file systems show another device in maps than in stat, and a path may lead elsewhere: the mapping is asked.
+    let link = format!("map_files/{:x}-{:x}", area.start, area.end);
+    let opened = std::fs::File::open(format!("/proc/{}/{link}", pid.0));
+    let lost = |error: &dyn std::fmt::Display| {
+        let reason = format!("the file that it maps cannot be opened: {error}");
+        (reason, String::new())
+    };
+    let opened = opened.map_err(|error| lost(&error))?;
+    let mapped = sys::file::statx(&opened).map_err(|error| lost(&error))?;
+    match found {
+        Ok(found) if (found.dev, found.ino) == (mapped.dev, mapped.ino) => {
+            Ok(files.add_mapped(path, &found, writable))
+        }
+        _ if mapped.nlink == 0 => files.mapped_ghost(&opened.into(), &mapped, path, writable),
+        _ => Err((
+            "the file was deleted or replaced since it was mapped, and has other names, which is not kept yet"
+                .into(),
+            "restart the program so that it uses the new file".into(),
+        )),
+    }
 }
 
 fn vma_of(area: &smaps::Vma, kind: VmaKind, name: &[u8]) -> Vma {

@@ -41,7 +41,7 @@ pub struct TaskFacts {
 /// `/proc` cannot be read, or something is refused.
 pub fn collect(tree: &Tree, settings: &Settings) -> Result<Facts, Error> {
     let mut refusals = Vec::new();
-    let mut files = FileTable::default();
+    let mut files = FileTable::new(settings.ghost_limit);
     let mut segments = Vec::new();
     let mut tasks: Vec<TaskFacts> = Vec::new();
     let mut losses = Vec::new();

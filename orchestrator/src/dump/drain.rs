@@ -11,7 +11,7 @@ use crate::memory::{
     scan, select,
 };
 use crate::plan::inherit;
-use crate::snapshot::{PageRun, SharedMemory};
+use crate::snapshot::{Ghost, PageRun, SharedMemory};
 use crate::sys::{self, Pid};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
@@ -23,6 +23,8 @@ pub struct Drained {
     pub private: Vec<Vec<PageRun>>,
     /// Shared memory.
     pub shared: Vec<SharedMemory>,
+    /// Deleted files.
+    pub ghosts: Vec<Ghost>,
 }
 
 /// Writes all memory to page files. That of the root was made before the tree stood still. Pages that a child has in common
@@ -72,6 +74,7 @@ pub fn drain_all(
         }
     }
     let mut shared_tally = Tally::default();
+    drained.ghosts = facts.files.write_ghosts(writer)?;
     drained.shared = drain_shared(facts, writer, next_id, &mut shared_tally)?;
     stats.memdump_us = super::micros(begin);
     stats.memwrite_us = stats.memdump_us;

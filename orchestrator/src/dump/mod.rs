@@ -47,6 +47,8 @@ pub struct Settings {
     pub pid: Pid,
     /// What becomes of it.
     pub after: After,
+    /// Most bytes of a deleted file that is kept.
+    pub ghost_limit: u64,
     /// The images are to be restored by the peer too: nothing in them that it does not know.
     pub portable: bool,
     /// A job of a shell: its session and terminal lie outside.
@@ -79,6 +81,9 @@ pub enum Error {
     /// A system call of ours.
     #[error(transparent)]
     Own(sys::Error),
+    /// A deleted file.
+    #[error("cannot read a deleted file")]
+    Ghost(#[source] std::io::Error),
     /// A pipe of the target.
     #[error("cannot read what a pipe holds")]
     Pipe(#[source] std::io::Error),
@@ -267,5 +272,6 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         memfds: files.memfds,
         terminals: files.terminals,
         shared: drained.shared,
+        ghosts: drained.ghosts,
     }
 }

@@ -312,13 +312,16 @@ fn linked(
     let wanted = sys::file::statx_path(&terminated(behind.as_bytes())).map_err(Error::Own)?;
     let found = sys::file::statx_path(&terminated(&path));
     if !found.is_ok_and(|found| (found.dev, found.ino) == (wanted.dev, wanted.ino)) {
-        refusals.push(Refusal {
-            task: pid.0,
-            object: format!("{name} ({})", String::from_utf8_lossy(&path)),
-            reason: "it was deleted, renamed or replaced, and is not kept yet".into(),
-            remedy: String::new(),
-        });
-        return Ok(FileId(0));
+        return linked_ghost((pid, name), &path, &wanted, files)
+            .map_err(|(reason, remedy)| {
+                refusals.push(Refusal {
+                    task: pid.0,
+                    object: format!("{name} ({})", String::from_utf8_lossy(&path)),
+                    reason,
+                    remedy,
+                });
+            })
+            .or(Ok(FileId(0)));
     }
     if name == "exe" {
         return Ok(files
@@ -326,4 +329,25 @@ fn linked(
             .unwrap_or_else(|| files.add_mapped(&path, &wanted, false)));
     }
     Ok(files.add_directory(&path, &wanted))
+}
+
+/// Adds the file behind a link of the process's folder that has no name any more.
+fn linked_ghost(
+    (pid, name): (Pid, &str),
+    path: &[u8],
+    stat: &sys::file::FileStat,
+    files: &mut FileTable,
+) -> Result<FileId, (String, String)> {
+    if stat.nlink != 0 {
+        let reason =
+            "it was deleted, renamed or replaced, and has other names, which is not kept yet";
+        return Err((reason.into(), String::new()));
+    }
+    let opened = std::fs::File::open(format!("/proc/{}/{name}", pid.0));
+    let opened =
+        opened.map_err(|error| (format!("it cannot be opened: {error}"), String::new()))?;
+    match name {
+        "exe" => files.mapped_ghost(&opened.into(), stat, path, false),
+        _ => files.add_deleted_directory(&opened.into(), stat, path),
+    }
 }

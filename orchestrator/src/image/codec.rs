@@ -61,6 +61,18 @@ impl Decoder {
             .map_err(|error| damaged(&self.name, error))
     }
 
+    /// Skips the raw bytes that follow a record.
+    pub(super) fn skip(&mut self, len: u64) -> Result<()> {
+        self.reader
+            .skip(len)
+            .map_err(|error| damaged(&self.name, error))
+    }
+
+    /// Returns how many bytes of the file are not yet read.
+    pub(super) fn left(&self) -> u64 {
+        self.reader.left()
+    }
+
     /// Returns the next record, which must be there.
     pub(super) fn first<M: Message + Default>(&mut self) -> Result<M> {
         match self.record()? {

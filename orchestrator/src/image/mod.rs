@@ -10,6 +10,7 @@ mod compat;
 mod dir;
 pub mod error;
 mod files;
+mod ghosts;
 pub(crate) mod limits;
 mod machine;
 mod memory;

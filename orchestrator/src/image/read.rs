@@ -24,6 +24,8 @@ pub struct ImageSet {
     pub snapshot: Snapshot,
     /// `pages-ID.img` files, by ID, each long enough for the runs that name it.
     pub pages: BTreeMap<u32, File>,
+    /// Images of deleted files, by their IDs.
+    pub ghosts: BTreeMap<u32, File>,
     /// What the images say beyond the snapshot that this build cannot restore.
     beyond: Vec<Refusal>,
 }
@@ -50,6 +52,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
         dir: folder,
         snapshot: Snapshot::default(),
         pages: BTreeMap::new(),
+        ghosts: BTreeMap::new(),
         beyond: Vec::new(),
         nodes: BTreeSet::new(),
         has_fdinfo_per_id: inventory.fdinfo_per_id.unwrap_or(false),
@@ -66,6 +69,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
     Ok(ImageSet {
         snapshot: reader.snapshot,
         pages: reader.pages,
+        ghosts: reader.ghosts,
         beyond: reader.beyond,
     })
 }
@@ -86,6 +90,7 @@ pub(super) struct Reader {
     pub(super) dir: Dir,
     pub(super) snapshot: Snapshot,
     pages: BTreeMap<u32, File>,
+    ghosts: BTreeMap<u32, File>,
     pub(super) beyond: Vec<Refusal>,
     /// Files that are there to say where the node of another is.
     nodes: BTreeSet<u32>,
@@ -158,22 +163,8 @@ impl Reader {
 
     /// Files whose path is not that of their content any more.
     fn read_remaps(&mut self) -> Result<()> {
-        let remaps =
-            read_all::<pb::RemapFilePathEntry>(&self.dir, "remap-fpath.img", kinds::REMAP_FPATH)?;
-        for remap in remaps.unwrap_or_default() {
-            let index = self
-                .snapshot
-                .files
-                .binary_search_by_key(&remap.orig_id, |file| file.id.0);
-            let Ok(index) = index else {
-                continue;
-            };
-            let file = &mut self.snapshot.files[index];
-            if let FileKind::Regular(fact) = &file.kind {
-                let path = String::from_utf8_lossy(&fact.path);
-                file.kind = FileKind::Unsupported(format!("deleted file {path}"));
-            }
-        }
+        (self.snapshot.ghosts, self.ghosts) =
+            super::ghosts::read(&self.dir, &mut self.snapshot.files)?;
         Ok(())
     }
 

@@ -115,6 +115,7 @@ impl ImageWriter {
         let unwritable = |wrong: Wrong| wrong.unwritable("files.img");
         let records = files::to_records(&snapshot.files).map_err(unwritable)?;
         self.write("files.img", &encode(kinds::FILES, &records))?;
+        self.write_remaps(&snapshot.files)?;
         let mut data = Writer::new(kinds::PIPES_DATA);
         let mut has_data = false;
         for buffer in &snapshot.pipes {
@@ -246,13 +247,13 @@ impl ImageWriter {
         self.dir.rename(INVENTORY_UNFINISHED, INVENTORY)
     }
 
-    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut file = self.create_file(name)?;
         file.write_all(bytes)
             .map_err(|source| failed("write", name, source))
     }
 
-    fn create_file(&mut self, name: &str) -> Result<File> {
+    pub(super) fn create_file(&mut self, name: &str) -> Result<File> {
         let file = self.dir.create(name)?;
         self.created.push(name.into());
         Ok(file)

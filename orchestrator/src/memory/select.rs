@@ -7,6 +7,10 @@
 
 use crate::snapshot::{PAGE_SIZE, Vma, VmaKind};
 
+/// `MAP_TYPE`, `MAP_DROPPABLE` (Linux 6.11, `include/uapi/linux/mman.h`).
+const MAP_TYPE: u32 = 0xf;
+const MAP_DROPPABLE: u32 = 8;
+
 /// What a run of pages is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pages {
@@ -69,6 +73,11 @@ pub fn select(vmas: &mut [Vma], pages: &[Pages]) -> Vec<Wanted> {
 
 fn is_stored(vma: &Vma, run: &Pages) -> bool {
     let has_content = run.present || run.swapped;
+    // The kernel may drop it at any time, so nobody relies on it; and it holds the state of random numbers, of which two
+    // programs must not have the same.
+    if vma.flags & MAP_TYPE == MAP_DROPPABLE {
+        return false;
+    }
     match vma.kind {
         VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack => has_content && !run.zero,
         VmaKind::FilePrivate(_) => has_content && !run.file,

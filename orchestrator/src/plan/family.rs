@@ -87,10 +87,19 @@ impl Family {
         let mut founded: BTreeSet<i32> = BTreeSet::new();
         for index in 0..self.members.len() {
             let Member {
-                kind, pgid, sid, ..
+                kind,
+                pgid,
+                sid,
+                maker,
+                ..
             } = self.members[index];
             let is_there = places.contains_key(&pgid) || self.outer.1 == Some(pgid);
-            if is_there || !matches!(kind, Kind::Living(_)) || !founded.insert(pgid) {
+            // The dead make nobody.
+            let maker = match kind {
+                Kind::Living(_) => Some(index),
+                _ => maker,
+            };
+            if is_there || maker.is_none() || !founded.insert(pgid) {
                 continue;
             }
             let helper = Member {
@@ -98,7 +107,7 @@ impl Family {
                 pid: pgid,
                 sid,
                 pgid,
-                maker: Some(index),
+                maker,
                 contexts: (0, 1),
                 inherits: true,
             };

@@ -84,6 +84,7 @@ fn regular(id: u32, flags: i32, path: &str) -> OpenFile {
         path: path.into(),
         pos: 0,
         mnt_id: -1,
+        ghost: None,
         ..RegularFile::default()
     });
     file(id, flags as u32 | LARGEFILE, kind)

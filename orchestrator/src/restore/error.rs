@@ -41,6 +41,15 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
+    /// A deleted file cannot be made again.
+    #[error("cannot make the deleted file {path} again")]
+    Ghost {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// An operation of the plan failed.
     #[error("{object}: {operation}: {}", reason(*result))]
     Operation {

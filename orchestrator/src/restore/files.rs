@@ -25,7 +25,7 @@ pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
             // Paths count from our root, also those of a task with another one: that is how they were read.
             let (regular, rdev) = by_path(file)?;
             let path = &regular.path;
-            if is_of_tree(path, snapshot) {
+            if regular.ghost.is_some() || is_of_tree(path, snapshot) {
                 return None;
             }
             let (reason, remedy) = difference(path, regular, rdev).err()?;

@@ -11,6 +11,7 @@ mod arena;
 mod commit;
 mod error;
 mod files;
+mod ghosts;
 mod launch;
 mod run;
 
@@ -24,6 +25,7 @@ use crate::image::{self, ImageSet, RestoreStats};
 use crate::kernel;
 use crate::plan::{self, Plan, Refusal, Settings};
 use crate::sys::Pid;
+use ghosts::Ghosts;
 
 /// What the user chose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,14 +58,20 @@ pub struct Restored {
 /// Restores the image set in the folder at `dir`.
 pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let started = Instant::now();
-    let images = image::read(dir)?;
-    let plan = plan_of(&images, options)?;
+    let mut images = image::read(dir)?;
+    let mut plan = plan_of(&images, options)?;
+    let ghosts = Ghosts::make(&images)?;
+    if !images.snapshot.ghosts.is_empty() {
+        ghosts.lead(&mut images.snapshot);
+        plan = plan_of(&images, options)?;
+    }
     let how = How {
         sibling: options.sibling,
         detached: options.detached,
         leave_stopped: options.leave_stopped,
     };
     let mut restored = run(&plan, &images, how)?;
+    drop(ghosts);
     restored.stats.restore_us = micros(started);
     restored.stats.pages_restored = stored_pages(&images);
     restored.not_kept.clone_from(&plan.not_kept);

@@ -85,6 +85,44 @@ pub struct RegularFile {
     pub build_id: Vec<u8>,
     /// Mount id in the image; -1 = none.
     pub mnt_id: i32,
+    /// It has no name any more: which of [`super::Snapshot::ghosts`] it is.
+    pub ghost: Option<u32>,
+}
+
+/// A file that was deleted while it was in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ghost {
+    /// Its id; names the image that holds its content.
+    pub id: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Mode with type bits.
+    pub mode: u32,
+    /// Device and inode that it had, in the form of the images.
+    pub inode: (u32, u64),
+    /// Device that a node stands for, `makedev` form.
+    pub rdev: u32,
+    /// Times of the last access and change of its content, in microseconds since 1970.
+    pub times_us: [u64; 2],
+    /// Size in bytes.
+    pub size: u64,
+    /// Target of a symbolic link.
+    pub target: Vec<u8>,
+    /// Where the bytes of its data are; all else of it is a hole.
+    pub data: Vec<GhostData>,
+}
+
+/// Bytes of a deleted file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GhostData {
+    /// Offset in the file.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// Offset in the image `ghost-file-ID.img`.
+    pub at: u64,
 }
 
 /// A device node found by its path.

@@ -12,8 +12,8 @@ pub mod thread;
 pub mod timer;
 
 pub use file::{
-    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, MemfdFile,
-    MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal,
+    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, Ghost, GhostData,
+    MemfdFile, MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal,
     TerminalInfo, TimerFd,
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub tasks: Vec<Task>,
     /// Open file descriptions, each once however many descriptors refer to it.
     pub files: Vec<OpenFile>,
+    /// Deleted files.
+    pub ghosts: Vec<Ghost>,
     /// What the pipes of [`FileKind::Pipe`] hold.
     pub pipes: Vec<PipeBuffer>,
     /// The inodes behind memfd descriptors and mappings.

@@ -58,6 +58,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
+const GHOSTS_C: &str = "tests/victims/ghosts.c";
 const TREE_C: &str = "tests/victims/tree.c";
 const SETTINGS_C: &str = "tests/victims/settings.c";
 const SIGNALS_C: &str = "tests/victims/signals.c";
@@ -187,13 +188,14 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Area, "huge-page advice", Kept, ["smaps", "MADV_HUGEPAGE, MADV_NOHUGEPAGE", "vma_entry.madv"], (MAPS_C, "MADV_NOHUGEPAGE")),
     row(Area, "core-dump advice", Kept, ["smaps", "MADV_DONTDUMP", "vma_entry.madv"], (MAPS_C, "MADV_DONTDUMP")),
     row(Area, "huge pages of a pool", Kept, ["smaps", "MAP_HUGETLB", "vma_entry.flags"], (HUGE_C, "kernel_page_kib")),
+    row(Area, "deleted file", Kept, ["map_files", "made again without a name", "ghost_file_entry"], (GHOSTS_C, "mappings of a deleted file")),
     row(Area, "merging advice", Kept, ["smaps", "MADV_MERGEABLE", "vma_entry.madv"], (SETTINGS_C, "MADV_MERGEABLE")),
     row(Area, "locked", Kept, ["smaps", "mlock2", "vma_entry.flags, ext_vma.locked_on_fault"], (MAPS_C, "mlock2")),
     row(Area, "guard regions", Kept, ["PAGEMAP_SCAN (6.13)", "MADV_GUARD_INSTALL", "vma_entry.status"], (MAPS_C, "MADV_GUARD")),
     row(Area, "sealed", Kept, ["smaps (6.10)", "mseal", "ext_vma.sealed"], (SETTINGS_C, "mseal")),
     row(Area, "NUMA policy of an area", Kept, ["get_mempolicy", "mbind", "ext_vma.mempolicy"], (SETTINGS_C, "SYS_mbind")),
     row(Area, "name of anonymous memory", Kept, ["smaps (5.17)", "PR_SET_VMA_ANON_NAME; a kernel without names has the restore say so", "ext_vma.name"], (SETTINGS_C, "PR_SET_VMA")),
-    refused(Area, "file that was deleted or replaced", "smaps", (REFUSALS, "fn a_deleted_file_that_is_mapped")),
+    refused(Area, "file that was deleted under this name and has others", "smaps", (REFUSALS, "fn a_deleted_file_with_other_names_that_is_mapped")),
     refused(Area, "System V shared memory", "smaps", (REFUSALS, "fn shared_memory_of_system_v")),
     refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
     refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
@@ -222,8 +224,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
+    row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
     refused(Descriptor, "sockets", "fd", (REFUSALS, "fn a_unix_socket")),
-    refused(Descriptor, "deleted files", "fstat", (REFUSALS, "fn a_deleted_file()")),
+    refused(Descriptor, "files that were deleted under one name and have others", "fstat", (REFUSALS, "fn a_deleted_file_with_other_names()")),
     refused(Descriptor, "file locks", "fdinfo", (REFUSALS, "fn a_file_lock")),
     refused(Descriptor, "leases", "fdinfo", (REFUSALS, "fn a_lease")),
     refused(Descriptor, "pipes whose other end is outside", "poll", (REFUSALS, "fn a_pipe_whose_other_end_is_elsewhere")),

@@ -144,6 +144,8 @@ pub struct FileStat {
     pub blocks: u64,
     /// For devices: major and minor number.
     pub rdev: (u32, u32),
+    /// Last access: seconds and nanoseconds.
+    pub atime: (i64, u32),
     /// Last change of the content: seconds and nanoseconds.
     pub mtime: (i64, u32),
     /// Last change of the inode: seconds and nanoseconds.
@@ -182,6 +184,7 @@ impl FileStat {
             size: stat.stx_size,
             blocks: stat.stx_blocks,
             rdev: (stat.stx_rdev_major, stat.stx_rdev_minor),
+            atime: (stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec),
             mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
             ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
             mnt_id: mnt_id.then_some(stat.stx_mnt_id),

@@ -122,7 +122,6 @@ fn menagerie_is_read_and_refused_by_name() {
         "task 860: descriptor 6 (Unix socket): this kind is not restored yet",
         "task 860: descriptor 9 (internet socket): this kind is not restored yet",
         "task 860: descriptor 17 (inotify): this kind is not restored yet",
-        "task 860: descriptor 19 (deleted file /tmp/menagerie/ghost): this kind is not restored yet",
     ];
     for words in expected {
         assert!(
@@ -130,6 +129,18 @@ fn menagerie_is_read_and_refused_by_name() {
             "{words} not in {refusals:#?}"
         );
     }
+}
+
+#[test]
+fn the_deleted_file_of_menagerie_is_read() {
+    let set = read(&sample("menagerie")).unwrap();
+    let ghost = &set.snapshot.ghosts[0];
+    assert_eq!((ghost.id, ghost.mode, ghost.size), (1, 0o100_644, 16));
+    assert_eq!(ghost.times_us[1], 1_795_204_716_411_381);
+    let data = ghost.data[0];
+    let mut bytes = vec![0; data.len as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&set.ghosts[&1], &mut bytes, data.at).unwrap();
+    assert_eq!(bytes, b"unlinked content");
 }
 
 #[test]

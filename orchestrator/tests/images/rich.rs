@@ -37,6 +37,7 @@ fn regular(path: &str, mode: u32) -> RegularFile {
         path: path.into(),
         mode: Some(mode),
         mnt_id: -1,
+        ghost: None,
         ..RegularFile::default()
     }
 }
@@ -498,6 +499,7 @@ pub fn snapshot() -> Snapshot {
         },
     };
     Snapshot {
+        ghosts: Vec::new(),
         origin: Origin {
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),

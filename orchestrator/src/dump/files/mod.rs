@@ -4,6 +4,7 @@
 //! the copy is asked of the same open file description. Duplicates are told by kcmp, and only among descriptors of one inode.
 
 mod epoll;
+mod ghosts;
 mod memfd;
 mod pipes;
 mod terminal;
@@ -16,6 +17,7 @@ use crate::snapshot::*;
 use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, RemoteFd, fd as kernel, file};
 use epoll::FoundEpoll;
+use ghosts::FoundGhost;
 use pipes::FoundPipe;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,13 @@ pub struct FileTable {
     /// Pipes; their bytes are read once nothing can refuse the dump any more.
     pipes: Vec<FoundPipe>,
     epolls: Vec<FoundEpoll>,
-    mapped: BTreeMap<(Vec<u8>, bool), FileId>,
+    ghosts: Vec<FoundGhost>,
+    /// Most bytes of a deleted file.
+    ghost_limit: u64,
+    /// Mounts, once they were needed.
+    mounts: Option<Vec<procfs::mountinfo::Mount>>,
+    /// Descriptions for mappings, by path, inode of those that have none, and whether they can be written.
+    mapped: BTreeMap<(Vec<u8>, Option<Inode>, bool), FileId>,
     memfd_files: Vec<(FileId, u64, OwnedFd)>,
     /// Descriptions by the inode that they are of, to compare the next ones with.
     known: BTreeMap<Inode, Vec<Known>>,
@@ -74,7 +82,18 @@ struct Fetched {
     link: Vec<u8>,
 }
 
+/// Why an object is refused, and what would let it pass.
+type Refused = (String, String);
+
 impl FileTable {
+    /// Returns an empty table; deleted files of more bytes than `ghost_limit` are refused.
+    pub fn new(ghost_limit: u64) -> Self {
+        Self {
+            ghost_limit,
+            ..Self::default()
+        }
+    }
+
     fn next_id(&self) -> FileId {
         FileId(self.files.len() as u32 + 1)
     }
@@ -92,8 +111,9 @@ impl FileTable {
 
     /// Adds the build ids of mapped files: nothing of the target is needed for that, so it does not wait for it.
     pub fn add_build_ids(&mut self) {
-        for ((path, _), id) in &self.mapped {
-            if let Some(file) = self.files.iter_mut().find(|file| file.id == *id)
+        for ((path, inode, _), id) in &self.mapped {
+            if inode.is_none()
+                && let Some(file) = self.files.iter_mut().find(|file| file.id == *id)
                 && let FileKind::Regular(regular) = &mut file.kind
             {
                 regular.build_id = build_id(path).unwrap_or_default();
@@ -103,29 +123,67 @@ impl FileTable {
 
     /// Returns the description for mappings of this path, if there is one.
     pub fn mapped(&self, path: &[u8], writable: bool) -> Option<FileId> {
-        self.mapped.get(&(path.to_vec(), writable)).copied()
+        let key = (path.to_vec(), None, writable);
+        self.mapped.get(&key).copied()
     }
 
     /// Adds a description for mappings of this path.
     pub fn add_mapped(&mut self, path: &[u8], stat: &file::FileStat, writable: bool) -> FileId {
         let regular = regular_of(path, stat, 0);
-        let flags = if writable {
-            libc::O_RDWR
-        } else {
-            libc::O_RDONLY
-        } as u32;
-        let id = self.add(flags, Owner::default(), FileKind::Regular(regular));
-        self.mapped.insert((path.to_vec(), writable), id);
+        self.add_for_mapping((path.to_vec(), None, writable), regular)
+    }
+
+    /// Returns the description for mappings of a deleted file, which `own` refers to and had this name.
+    ///
+    /// # Errors
+    /// As [`FileTable::ghost`].
+    pub fn mapped_ghost(
+        &mut self,
+        own: &OwnedFd,
+        stat: &file::FileStat,
+        link: &[u8],
+        writable: bool,
+    ) -> Result<FileId, Refused> {
+        let key = (link.to_vec(), Some((stat.dev, stat.ino)), writable);
+        if let Some(&known) = self.mapped.get(&key) {
+            return Ok(known);
+        }
+        let regular = self.ghost(own, stat, link, 0)?;
+        Ok(self.add_for_mapping(key, regular))
+    }
+
+    fn add_for_mapping(
+        &mut self,
+        key: (Vec<u8>, Option<Inode>, bool),
+        regular: RegularFile,
+    ) -> FileId {
+        let flags = match key.2 {
+            true => libc::O_RDWR,
+            false => libc::O_RDONLY,
+        };
+        let id = self.add(flags as u32, Owner::default(), FileKind::Regular(regular));
+        self.mapped.insert(key, id);
         id
     }
 
     /// Adds a directory that a task stands in.
     pub fn add_directory(&mut self, path: &[u8], stat: &file::FileStat) -> FileId {
-        self.add(
-            0,
-            Owner::default(),
-            FileKind::Regular(regular_of(path, stat, 0)),
-        )
+        let regular = regular_of(path, stat, 0);
+        self.add(0, Owner::default(), FileKind::Regular(regular))
+    }
+
+    /// Adds a deleted directory that a task stands in.
+    ///
+    /// # Errors
+    /// As [`FileTable::ghost`].
+    pub fn add_deleted_directory(
+        &mut self,
+        own: &OwnedFd,
+        stat: &file::FileStat,
+        link: &[u8],
+    ) -> Result<FileId, Refused> {
+        let regular = self.ghost(own, stat, link, 0)?;
+        Ok(self.add(0, Owner::default(), FileKind::Regular(regular)))
     }
 
     /// Collects the descriptors of a process.
@@ -163,7 +221,7 @@ impl FileTable {
                     task: pid.0,
                     object: format!("descriptor {fd} ({object})"),
                     reason,
-                    remedy: remedy.into(),
+                    remedy,
                 }),
             }
         }
@@ -183,7 +241,7 @@ impl FileTable {
         pid: Pid,
         seen: Fetched,
         shell_job: bool,
-    ) -> Result<FileId, (String, String, &'static str)> {
+    ) -> Result<FileId, (String, String, String)> {
         let inode = (seen.stat.dev, seen.stat.ino);
         let name = String::from_utf8_lossy(&seen.link).into_owned();
         // Before it is looked up: a lock is the process's, whoever else has the description.
@@ -191,7 +249,7 @@ impl FileTable {
             return Err((
                 name,
                 "it holds a file lock or lease, which is not kept yet".into(),
-                "",
+                String::new(),
             ));
         }
         let same = |known: &&Known| {
@@ -218,7 +276,7 @@ impl FileTable {
         pid: Pid,
         seen: Fetched,
         shell_job: bool,
-    ) -> Result<FileId, (String, &'static str)> {
+    ) -> Result<FileId, Refused> {
         let flags = seen.info.flags & !(libc::O_CLOEXEC as u32);
         let is_path_only = flags & libc::O_PATH as u32 != 0;
         let owner = if is_path_only {
@@ -240,9 +298,11 @@ impl FileTable {
             flags,
         });
         let kind = match (class, seen.info.kind) {
-            (Class::Path, _) => FileKind::Regular(self.path_file(&seen.link, &seen.stat, pos)?),
+            (Class::Path, _) => {
+                FileKind::Regular(self.path_file(&seen.own, &seen.link, &seen.stat, pos)?)
+            }
             (Class::Device, _) => FileKind::Device(DeviceFile {
-                node: self.path_file(&seen.link, &seen.stat, pos)?,
+                node: self.path_file(&seen.own, &seen.link, &seen.stat, pos)?,
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
@@ -293,41 +353,47 @@ impl FileTable {
             (Class::Memfd, _) => {
                 return self
                     .add_memfd(seen.own, &seen.stat, &seen.link, flags, owner, pos)
-                    .map_err(|reason| (reason, ""));
+                    .map_err(|reason| (reason, String::new()));
             }
             (Class::Terminal, _) if !shell_job => {
                 return Err((
                     "it is a terminal that others use too".into(),
-                    "use --shell-job to keep it for a job of a shell",
+                    "use --shell-job to keep it for a job of a shell".into(),
                 ));
             }
             (Class::Terminal, _) => self.terminal(pid, &seen.own, &seen.link, &seen.stat),
-            (Class::Refused(what), _) => return Err((format!("{what} is not kept yet"), "")),
-            _ => return Err(("the kernel does not say what is in it".into(), "")),
+            (Class::Refused(what), _) => {
+                return Err((format!("{what} is not kept yet"), String::new()));
+            }
+            _ => {
+                return Err((
+                    "the kernel does not say what is in it".into(),
+                    String::new(),
+                ));
+            }
         };
         Ok(self.add(flags, owner, kind))
     }
 
-    /// Checks that the path still leads to the file.
+    /// Checks that the path still leads to the file; a deleted one is kept.
     fn path_file(
-        &self,
+        &mut self,
+        own: &OwnedFd,
         link: &[u8],
         stat: &file::FileStat,
         pos: u64,
-    ) -> Result<RegularFile, (String, &'static str)> {
+    ) -> Result<RegularFile, Refused> {
         if stat.kind() != libc::S_IFLNK {
-            let deleted = || {
-                (
-                    "the file was deleted, and its content is not kept yet".to_string(),
-                    "",
-                )
-            };
             if stat.nlink == 0 {
-                return Err(deleted());
+                return self.ghost(own, stat, link, pos);
             }
-            let found = sys::file::statx_path(&terminated(link)).map_err(|_| deleted())?;
+            let found = sys::file::statx_path(&terminated(link)).map_err(|_| {
+                let reason =
+                    "it was deleted under this name, and has others, which is not kept yet";
+                (reason.to_string(), String::new())
+            })?;
             if (found.dev, found.ino) != (stat.dev, stat.ino) {
-                return Err(("another file has taken its path".into(), ""));
+                return Err(("another file has taken its path".into(), String::new()));
             }
         }
         Ok(regular_of(link, stat, pos))
@@ -343,6 +409,7 @@ fn regular_of(path: &[u8], stat: &file::FileStat, pos: u64) -> RegularFile {
         size,
         build_id: Vec::new(),
         mnt_id: -1,
+        ghost: None,
     }
 }
 

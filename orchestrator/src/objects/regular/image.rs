@@ -47,6 +47,7 @@ pub(crate) fn from_record(record: &pb::RegFileEntry) -> Checked<RegularFile> {
             .flat_map(|word| word.to_le_bytes())
             .collect(),
         mnt_id: record.mnt_id.unwrap_or(NO_MOUNT),
+        ghost: None,
     })
 }
 
