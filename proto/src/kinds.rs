@@ -53,6 +53,8 @@ common! {
     FDINFO = 0x5621_3732;
     /// `pipes-data.img`.
     PIPES_DATA = 0x5645_3709;
+    /// `fifo-data.img`.
+    FIFO_DATA = 0x5933_3054;
     /// `memfd.img`.
     MEMFD = 0x4845_3499;
     /// `tty-info.img`.

@@ -88,7 +88,7 @@ fn a_deleted_file_with_other_names_that_is_mapped() {
 
 #[test]
 fn a_file_lock() {
-    refused("lock", &["descriptor 4", "lock"]);
+    refused("lock", &["descriptor 4", "lock", "--file-locks"]);
 }
 
 #[test]
@@ -134,11 +134,6 @@ fn a_descriptor_of_a_process() {
 #[test]
 fn a_message_queue() {
     refused("queue", &["descriptor 4"]);
-}
-
-#[test]
-fn a_named_fifo() {
-    refused("fifo", &["descriptor 4", "fifo"]);
 }
 
 #[test]

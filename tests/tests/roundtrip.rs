@@ -20,10 +20,13 @@ fn start(name: &str, link: Link) -> Option<Victim> {
     Some(victim)
 }
 
+/// Options that a victim's objects need.
+const OPTIONS: [&str; 1] = ["--file-locks"];
+
 fn cycle(victim: &mut Victim, name: &str, away: Duration) {
     let images = Images::new(victim, name);
     let others = victim.descendants();
-    images.dump(victim.pid, &[]);
+    images.dump(victim.pid, &OPTIONS);
     victim.reap_with(&others);
     sleep(away);
     images.restore();
@@ -46,7 +49,8 @@ fn left_running(name: &str, link: Link) {
         let Some(victim) = start(name, link) else {
             return;
         };
-        Images::new(&victim, "images").dump(victim.pid, &["--leave-running"]);
+        Images::new(&victim, "images")
+            .dump(victim.pid, &[&OPTIONS[..], &["--leave-running"]].concat());
         victim.assert_free();
         victim.check();
     });
@@ -104,6 +108,7 @@ victims! {
     tree: "tree" Dynamic,
     huge: "huge" Dynamic,
     ghosts: "ghosts" Dynamic,
+    locks: "locks" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

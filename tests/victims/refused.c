@@ -240,17 +240,6 @@ static void queue_check(void)
 	CHECK(mq_receive(fd, message, sizeof message, NULL) == 4, "the queue: %s", strerror(errno));
 }
 
-static void fifo_up(void)
-{
-	MUST(mkfifo(victim_beside("fifo"), 0600));
-	fd = MUST(open(victim_beside("fifo"), O_RDWR));
-	MUST(write(fd, "data", 4));
-}
-static void fifo_check(void)
-{
-	CHECK(read(fd, text, 10) == 4, "data in the fifo");
-}
-
 static void pty_up(void)
 {
 	fd = MUST(posix_openpt(O_RDWR | O_NOCTTY));
@@ -298,7 +287,6 @@ static const struct {
 	{"perf", perf_up, perf_check},
 	{"pidfd", pidfd_up, pidfd_check},
 	{"queue", queue_up, queue_check},
-	{"fifo", fifo_up, fifo_check},
 	{"pty", pty_up, pty_check},
 	{"namespace", namespace_up, namespace_check},
 	{"thread-files", files_up, thread_check},

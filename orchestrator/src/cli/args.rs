@@ -77,8 +77,9 @@ pub struct Permissions {
     ext_unix_sk: Vec<String>,
     #[arg(long, hide = true)]
     link_remap: bool,
-    #[arg(short = 'l', long, hide = true)]
-    file_locks: bool,
+    /// With `dump`: keep locks on files.
+    #[arg(short = 'l', long)]
+    pub file_locks: bool,
     #[arg(long, hide = true)]
     skip_in_flight: bool,
     #[arg(long, hide = true)]

@@ -24,6 +24,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         } else {
             After::Kill
         },
+        file_locks: args.permissions.file_locks,
         ghost_limit: args.ghost_limit,
         portable: args.portable,
         shell_job: args.common.shell_job,

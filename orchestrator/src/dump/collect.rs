@@ -1,7 +1,7 @@
 //! What can be told of a frozen tree from outside; all that cannot be kept is refused here, at once.
 
 use super::areas::{self, Segment};
-use super::files::FileTable;
+use super::files::{Choices, FileTable};
 use super::{Error, Settings, losses, process, relations};
 use crate::error::Refusals;
 use crate::procfs::{self, timers::TimerLine};
@@ -20,8 +20,8 @@ pub struct Facts {
     pub files: FileTable,
     /// Shared anonymous memory.
     pub segments: Vec<Segment>,
-    /// What lies in pipes.
-    pub pipes: Vec<PipeBuffer>,
+    /// What lies in pipes, and in named ones.
+    pub pipes: [Vec<PipeBuffer>; 2],
     /// What is not kept.
     pub losses: Vec<Loss>,
 }
@@ -41,7 +41,11 @@ pub struct TaskFacts {
 /// `/proc` cannot be read, or something is refused.
 pub fn collect(tree: &Tree, settings: &Settings) -> Result<Facts, Error> {
     let mut refusals = Vec::new();
-    let mut files = FileTable::new(settings.ghost_limit);
+    let mut files = FileTable::new(Choices {
+        ghost_limit: settings.ghost_limit,
+        file_locks: settings.file_locks,
+        shell_job: settings.shell_job,
+    });
     let mut segments = Vec::new();
     let mut tasks: Vec<TaskFacts> = Vec::new();
     let mut losses = Vec::new();
@@ -52,7 +56,7 @@ pub fn collect(tree: &Tree, settings: &Settings) -> Result<Facts, Error> {
             losses.extend(losses::collect_early(pid)?);
         }
         let areas = procfs::smaps::read(pid)?;
-        let fds = files.collect(pid, settings.shell_job, &mut refusals)?;
+        let fds = files.collect(pid, &mut refusals)?;
         let vmas = areas::collect(pid, &areas, &mut files, &mut segments, &mut refusals);
         let mut task = process::collect(frozen, index as u32, &mut files, &mut refusals)?;
         task.fds = fds;

@@ -24,6 +24,8 @@ pub enum Class {
     Device,
     /// An anonymous pipe with this inode.
     Pipe(u64),
+    /// A named pipe.
+    Fifo,
     /// eventfd.
     EventFd,
     /// epoll.
@@ -66,7 +68,8 @@ pub fn classify(seen: &Seen) -> Class {
         libc::S_IFCHR => device(seen),
         libc::S_IFIFO => match pipe_inode(&seen.link) {
             Some(inode) => Class::Pipe(inode),
-            None => Class::Refused("a named fifo".into()),
+            None if seen.link.starts_with(b"/") => Class::Fifo,
+            None => Class::Refused("a fifo without a path".into()),
         },
         libc::S_IFSOCK => Class::Refused("a socket".into()),
         libc::S_IFBLK => Class::Refused(format!("block device {}:{}", seen.rdev.0, seen.rdev.1)),
@@ -177,7 +180,7 @@ mod tests {
         );
         assert_eq!(
             classify(&seen("/run/f", libc::S_IFIFO, (0, 0))),
-            Class::Refused("a named fifo".into())
+            Class::Fifo
         );
     }
 

@@ -47,6 +47,8 @@ pub struct Settings {
     pub pid: Pid,
     /// What becomes of it.
     pub after: After,
+    /// Locks on files are kept.
+    pub file_locks: bool,
     /// Most bytes of a deleted file that is kept.
     pub ghost_limit: u64,
     /// The images are to be restored by the peer too: nothing in them that it does not know.
@@ -253,7 +255,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         tasks,
         dead,
         mut files,
-        pipes,
+        pipes: [pipes, fifos],
         ..
     } = facts;
     files.add_build_ids();
@@ -268,6 +270,8 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         origin,
         tasks: living,
         pipes,
+        fifos,
+        locks: files.locks,
         files: files.files,
         memfds: files.memfds,
         terminals: files.terminals,

@@ -5,7 +5,7 @@ use proto::pb::FdTypes;
 
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
-use crate::objects::{device, epoll, eventfd, memfd, pipe, regular, signalfd, timerfd, tty};
+use crate::objects::{device, epoll, eventfd, fifo, memfd, pipe, regular, signalfd, timerfd, tty};
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
 
 /// Bits of a mode that say the type, and types (`include/uapi/linux/stat.h`).
@@ -19,9 +19,14 @@ pub(super) fn to_records(files: &[OpenFile]) -> Checked<Vec<pb::FileEntry>> {
     let mut next_id = files.iter().map(|file| file.id.0).max().unwrap_or(0);
     let mut records = Vec::with_capacity(files.len());
     for file in files {
-        if let FileKind::Terminal(terminal) = &file.kind {
+        let node = match &file.kind {
+            FileKind::Terminal(terminal) => Some((&terminal.node, Owner::default())),
+            FileKind::Fifo(fifo) => Some((&fifo.node, file.owner)),
+            _ => None,
+        };
+        if let Some((node, owner)) = node {
             next_id += 1;
-            records.push(node_to_record(next_id, file.flags, &terminal.node));
+            records.push(node_to_record(next_id, (file.flags, owner), node));
         }
         records.push(to_record(file, next_id)?);
     }
@@ -33,6 +38,7 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
     Ok(match kind {
         FileKind::Regular(_) | FileKind::Device(_) => FdTypes::Reg,
         FileKind::Pipe(_) => FdTypes::Pipe,
+        FileKind::Fifo(_) => FdTypes::Fifo,
         FileKind::EventFd(_) => FdTypes::Eventfd,
         FileKind::Epoll(_) => FdTypes::Eventpoll,
         FileKind::TimerFd(_) => FdTypes::Timerfd,
@@ -57,6 +63,7 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
             record.reg = Some(device::image::to_record(fact, node));
         }
         FileKind::Pipe(fact) => record.pipe = Some(pipe::image::to_record(file, fown, fact)),
+        FileKind::Fifo(fact) => record.fifo = Some(fifo::image::to_record(file, fact, node_id)),
         FileKind::EventFd(fact) => record.efd = Some(eventfd::image::to_record(file, fown, fact)),
         FileKind::Epoll(fact) => record.epfd = Some(epoll::image::to_record(file, fown, fact)),
         FileKind::TimerFd(fact) => record.tfd = Some(timerfd::image::to_record(file, fown, fact)),
@@ -72,11 +79,11 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
     Ok(record)
 }
 
-fn node_to_record(id: u32, flags: u32, node: &RegularFile) -> pb::FileEntry {
+fn node_to_record(id: u32, (flags, owner): (u32, Owner), node: &RegularFile) -> pb::FileEntry {
     let file = OpenFile {
         id: FileId(id),
         flags,
-        owner: Owner::default(),
+        owner,
         kind: FileKind::Regular(node.clone()),
     };
     pb::FileEntry {
@@ -84,7 +91,7 @@ fn node_to_record(id: u32, flags: u32, node: &RegularFile) -> pb::FileEntry {
         id,
         reg: Some(regular::image::to_record(
             &file,
-            pb::FownEntry::default(),
+            owner_to_record(&owner),
             node,
         )),
         ..Default::default()
@@ -115,6 +122,14 @@ pub(super) fn from_record<'a>(
                 &part.fown,
                 FileKind::Pipe(pipe::image::from_record(part)),
             )
+        }
+        FdTypes::Fifo => {
+            let part = part(&record.fifo)?;
+            let Some(node) = part.regf_id.and_then(node) else {
+                return wrong!("the record of the named pipe's node is missing");
+            };
+            let kind = fifo::image::from_record(part, regular::image::from_record(node)?);
+            (part.id, node.flags, &node.fown, FileKind::Fifo(kind))
         }
         FdTypes::Eventfd => {
             let part = part(&record.efd)?;
@@ -218,7 +233,6 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 /// Returns the words for a kind that this build does not restore.
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
-        FdTypes::Fifo => "named pipe",
         FdTypes::Inetsk => "internet socket",
         FdTypes::Unixsk => "Unix socket",
         FdTypes::Inotify => "inotify",

@@ -14,8 +14,10 @@ use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{IMG_VERSION, INVENTORY, NATIVE_VERSION, PARENT_TASK_PAGES};
 use super::{check, compat, files, task};
-use crate::objects::{memfd, pipe, tty};
-use crate::snapshot::{FdEntry, FileId, FileKind, Origin, PipeBuffer, SharedMemory, Snapshot};
+use crate::objects::{locks, memfd, pipe, tty};
+use crate::snapshot::{
+    FdEntry, FileId, FileKind, Origin, PipeBuffer, SharedMemory, Snapshot, Task,
+};
 
 /// An image set that was read and checked.
 #[derive(Debug)]
@@ -169,14 +171,30 @@ impl Reader {
     }
 
     fn read_pipes(&mut self) -> Result<()> {
-        let name = "pipes-data.img";
-        let mut ids: BTreeSet<u32> = BTreeSet::new();
-        for file in &self.snapshot.files {
-            if let FileKind::Pipe(end) = &file.kind {
-                ids.insert(end.pipe_id);
-            }
-        }
-        if let Some(mut data) = Decoder::open(&self.dir, name, kinds::PIPES_DATA)? {
+        let pipes = |kind: &FileKind| match kind {
+            FileKind::Pipe(end) => Some(end.pipe_id),
+            _ => None,
+        };
+        let fifos = |kind: &FileKind| match kind {
+            FileKind::Fifo(fifo) => Some(fifo.pipe_id),
+            _ => None,
+        };
+        self.snapshot.pipes = self.read_buffers("pipes-data.img", kinds::PIPES_DATA, pipes)?;
+        self.snapshot.fifos = self.read_buffers("fifo-data.img", kinds::FIFO_DATA, fifos)?;
+        Ok(())
+    }
+
+    /// Reads what pipes hold; those that are not in the file hold nothing.
+    fn read_buffers(
+        &self,
+        name: &str,
+        kind: kinds::Kind,
+        id_of: impl Fn(&FileKind) -> Option<u32>,
+    ) -> Result<Vec<PipeBuffer>> {
+        let files = self.snapshot.files.iter();
+        let mut ids: BTreeSet<u32> = files.filter_map(|file| id_of(&file.kind)).collect();
+        let mut buffers = Vec::new();
+        if let Some(mut data) = Decoder::open(&self.dir, name, kind)? {
             while let Some(record) = data.record::<pb::PipeDataEntry>()? {
                 let bytes = data.bytes(u64::from(record.bytes))?;
                 let known = match ids.remove(&record.pipe_id) {
@@ -185,15 +203,15 @@ impl Reader {
                 };
                 let buffer =
                     known.map_err(|wrong| wrong.at(name, format!("pipe {}", record.pipe_id)))?;
-                self.snapshot.pipes.push(buffer);
+                buffers.push(buffer);
             }
         }
         let empty = ids.into_iter().map(|pipe_id| PipeBuffer {
             pipe_id,
             ..PipeBuffer::default()
         });
-        self.snapshot.pipes.extend(empty);
-        Ok(())
+        buffers.extend(empty);
+        Ok(buffers)
     }
 
     fn read_memfds(&mut self) -> Result<()> {
@@ -263,13 +281,21 @@ impl Reader {
     }
 
     fn read_locks(&mut self) -> Result<()> {
-        let locks = read_all::<pb::FileLockEntry>(&self.dir, "filelocks.img", kinds::FILE_LOCKS)?;
-        for lock in locks.unwrap_or_default() {
-            self.beyond.push(Refusal {
-                task: lock.pid,
-                object: format!("lock on descriptor {}", lock.fd),
-                reason: "file locks are not restored yet".into(),
-            });
+        let name = "filelocks.img";
+        let records = read_all::<pb::FileLockEntry>(&self.dir, name, kinds::FILE_LOCKS)?;
+        for record in records.unwrap_or_default() {
+            let at = |wrong: Wrong| wrong.at(name, format!("lock of task {}", record.pid));
+            let lock = locks::image::from_record(&record).map_err(at)?;
+            let mut tasks = self.snapshot.tasks.iter();
+            let task = tasks.find(|task| task.pid == lock.pid);
+            let has_it = |task: &Task| task.fds.iter().any(|entry| entry.fd == lock.fd);
+            if !task.is_some_and(has_it) {
+                return Err(at(Wrong::new(format!(
+                    "there is no descriptor {}",
+                    lock.fd
+                ))));
+            }
+            self.snapshot.locks.push(lock);
         }
         Ok(())
     }

@@ -16,8 +16,10 @@ use super::pages::{self, pages_id};
 use super::stats::{self, DumpStats};
 use super::xstate::Layout;
 use super::{files, memory, task, thread};
-use crate::objects::{memfd, pipe, tty};
-use crate::snapshot::{FdEntry, OpenFile, PageLocation, PageRun, Snapshot, Task, TaskState, Vma};
+use crate::objects::{locks, memfd, pipe, tty};
+use crate::snapshot::{
+    FdEntry, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task, TaskState, Vma,
+};
 
 /// Name of the file that makes an image set valid.
 pub(super) const INVENTORY: &str = "inventory.img";
@@ -116,17 +118,11 @@ impl ImageWriter {
         let records = files::to_records(&snapshot.files).map_err(unwritable)?;
         self.write("files.img", &encode(kinds::FILES, &records))?;
         self.write_remaps(&snapshot.files)?;
-        let mut data = Writer::new(kinds::PIPES_DATA);
-        let mut has_data = false;
-        for buffer in &snapshot.pipes {
-            if let Some(record) = pipe::image::buffer_to_record(buffer) {
-                data.record(&record);
-                data.bytes(&buffer.data);
-                has_data = true;
-            }
-        }
-        if has_data {
-            self.write("pipes-data.img", &data.into_bytes())?;
+        self.write_buffers("pipes-data.img", kinds::PIPES_DATA, &snapshot.pipes)?;
+        self.write_buffers("fifo-data.img", kinds::FIFO_DATA, &snapshot.fifos)?;
+        if !snapshot.locks.is_empty() {
+            let locks: Vec<_> = snapshot.locks.iter().map(locks::image::to_record).collect();
+            self.write("filelocks.img", &encode(kinds::FILE_LOCKS, &locks))?;
         }
         if !snapshot.memfds.is_empty() {
             let inodes = snapshot.memfds.iter().map(memfd::image::inode_to_record);
@@ -143,6 +139,28 @@ impl ImageWriter {
             self.write("tty-info.img", &encode(kinds::TTY_INFO, &infos))?;
         }
         Ok(())
+    }
+
+    /// Writes what pipes hold; nothing where all are as they were made.
+    fn write_buffers(
+        &mut self,
+        name: &str,
+        kind: kinds::Kind,
+        buffers: &[PipeBuffer],
+    ) -> Result<()> {
+        let mut data = Writer::new(kind);
+        let mut has_data = false;
+        for buffer in buffers {
+            if let Some(record) = pipe::image::buffer_to_record(buffer) {
+                data.record(&record);
+                data.bytes(&buffer.data);
+                has_data = true;
+            }
+        }
+        match has_data {
+            true => self.write(name, &data.into_bytes()),
+            false => Ok(()),
+        }
     }
 
     fn write_task(&mut self, task: &Task, files: &[&OpenFile], layout: &Layout) -> Result<()> {

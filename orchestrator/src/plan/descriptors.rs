@@ -10,7 +10,7 @@ use super::fill::{self, Target};
 use super::pipes;
 use super::program::{Builder, Object};
 use super::task::Making;
-use crate::objects::{device, epoll, eventfd, memfd, regular, signalfd, timerfd, tty};
+use crate::objects::{device, epoll, eventfd, locks, memfd, regular, signalfd, timerfd, tty};
 use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
 
 /// Adds all descriptions that are this task's to make, each at its numbers; those that only others have, at temporary ones.
@@ -27,9 +27,16 @@ pub fn plan_make(m: &mut Making<'_>) {
                 .refuse(format!("descriptor {}", entry.fd), reason, "");
             continue;
         };
-        if let FileKind::Pipe(end) = file.kind {
-            pipes::plan_pipe(m, end.pipe_id, &users);
-            continue;
+        match &file.kind {
+            FileKind::Pipe(end) => {
+                pipes::plan_pipe(m, end.pipe_id, &users);
+                continue;
+            }
+            FileKind::Fifo(fifo) => {
+                pipes::plan_fifo(m, fifo, &users);
+                continue;
+            }
+            _ => {}
         }
         m.b.object(object(entry.fd, file));
         if let Some(fd) = make(m, entry.fd, file) {
@@ -128,6 +135,8 @@ pub struct Users<'a> {
     pub entries: BTreeMap<FileId, Vec<FdEntry>>,
     /// Open file descriptions of each pipe, whoever has them.
     pub pipes: BTreeMap<u32, Vec<&'a OpenFile>>,
+    /// Open file descriptions of each named pipe.
+    pub fifos: BTreeMap<u32, Vec<&'a OpenFile>>,
 }
 
 impl<'a> Users<'a> {
@@ -137,10 +146,13 @@ impl<'a> Users<'a> {
             users.entries.entry(entry.file).or_default().push(*entry);
         }
         for id in m.sharing.files.keys() {
-            if let Some(&file) = m.files.get(id)
-                && let FileKind::Pipe(end) = file.kind
-            {
-                users.pipes.entry(end.pipe_id).or_default().push(file);
+            let Some(&file) = m.files.get(id) else {
+                continue;
+            };
+            match &file.kind {
+                FileKind::Pipe(end) => users.pipes.entry(end.pipe_id).or_default().push(file),
+                FileKind::Fifo(fifo) => users.fifos.entry(fifo.pipe_id).or_default().push(file),
+                _ => {}
             }
         }
         users
@@ -163,6 +175,7 @@ fn what(file: &OpenFile) -> String {
         FileKind::Regular(file) => text(&file.path),
         FileKind::Device(device) => text(&device.node.path),
         FileKind::Pipe(end) => format!("pipe {}", end.pipe_id),
+        FileKind::Fifo(fifo) => text(&fifo.node.path),
         FileKind::EventFd(_) => "eventfd".into(),
         FileKind::Epoll(_) => "epoll".into(),
         FileKind::TimerFd(_) => "timerfd".into(),
@@ -211,7 +224,9 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
             m.report.refuse(what, "this kind is not restored yet", "");
             return None;
         }
-        FileKind::Pipe(_) => unreachable!("pipes are made by plan_pipe, both ends at once"),
+        FileKind::Pipe(_) | FileKind::Fifo(_) => {
+            unreachable!("pipes are made by plan_pipe and plan_fifo, all ends at once")
+        }
     };
     Some(made)
 }
@@ -333,6 +348,14 @@ pub fn plan_cleanup(m: &mut Making<'_>) {
     m.b.object(Object::Task("page files"));
     let services: Vec<i32> = std::mem::take(&mut m.own.services).into_values().collect();
     close_all(&mut m.b, &services);
+}
+
+/// Adds the locks that the task holds, or its open file descriptions.
+pub fn plan_locks(m: &mut Making<'_>) {
+    let own = m.snapshot.locks.iter();
+    for lock in own.filter(|lock| lock.pid == m.own.task.pid) {
+        locks::plan::plan_lock(&mut m.b, lock);
+    }
 }
 
 /// Adds the close of descriptors whose numbers follow one another.

@@ -4,7 +4,8 @@ use super::descriptors::{SETFL, Users, hold, object, place, plan_dup, raise, set
 use super::program::Object;
 use super::task::Making;
 use crate::objects::pipe;
-use crate::snapshot::{FdEntry, FileId};
+use crate::objects::regular::plan::open_flags;
+use crate::snapshot::{FdEntry, Fifo, FileId};
 
 /// Adds a pipe and all descriptions of its two ends.
 ///
@@ -43,6 +44,39 @@ pub fn plan_pipe(m: &mut Making<'_>, pipe_id: u32, users: &Users<'_>) {
     for fd in masters {
         m.b.close(fd);
     }
+}
+
+/// Adds a named pipe with its content and all descriptions of it. It is opened for both directions first, so that no other
+/// opening waits for its other end.
+pub fn plan_fifo(m: &mut Making<'_>, fifo: &Fifo, users: &Users<'_>) {
+    let path = String::from_utf8_lossy(&fifo.node.path).into_owned();
+    m.b.object(Object::Named(format!("named pipe {path}")));
+    let both = (libc::O_RDWR | libc::O_NONBLOCK) as u32;
+    let fd = m.b.open_path(&fifo.node.path, both);
+    let master = raise(m, fd);
+    m.b.close(fd);
+    let mut buffers = m.snapshot.fifos.iter();
+    if let Some(buffer) = buffers.find(|buffer| buffer.pipe_id == fifo.pipe_id) {
+        let limits = (m.host.pipe_max_size, m.host.has_sys_resource());
+        pipe::plan::plan_fill(&mut m.b, [master, master], buffer, limits, m.report);
+    }
+    for &file in users.fifos.get(&fifo.pipe_id).into_iter().flatten() {
+        let entries = users.of_file(file.id);
+        m.b.object(object(entries.first().map_or(-1, |entry| entry.fd), file));
+        let flags = open_flags(file.flags) & !(libc::O_NOFOLLOW | libc::O_DIRECT) as u32;
+        let fd = m.b.open_path(&fifo.node.path, flags);
+        if file.flags & libc::O_DIRECT as u32 != 0 {
+            set_flags(&mut m.b, fd, file.flags & SETFL);
+        }
+        if entries.is_empty() {
+            let held = raise(m, fd);
+            m.b.close(fd);
+            hold(m, file.id, held);
+        } else {
+            place(m, fd, file.id, entries);
+        }
+    }
+    m.b.close(master);
 }
 
 fn place_pipe(m: &mut Making<'_>, fd: i32, masters: [i32; 2], id: FileId, entries: &[FdEntry]) {

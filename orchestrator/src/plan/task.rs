@@ -186,6 +186,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     descriptors::plan_take(m);
     memory::plan_shared(m, &shared);
     descriptors::plan_watches(m);
+    descriptors::plan_locks(m);
     plan_meeting(m, "what is shared is taken", m.meetings.taken);
     memory::plan_finish(m, &vdso, &shared);
     descriptors::plan_cleanup(m);

@@ -15,7 +15,8 @@ use super::sharing::Sharing;
 use super::task::{self, Making, Meetings};
 use super::{Clocks, Host, HostStep, Launch, Plan, Service, Settings, ThreadFinal};
 use super::{registers, services, short_lived};
-use crate::snapshot::{Snapshot, TaskState, Vma};
+use crate::objects::signals::plan::is_stop;
+use crate::snapshot::{Snapshot, Task, TaskState, Vma};
 
 /// Plans the tree.
 pub fn plan_tree(
@@ -106,7 +107,7 @@ fn finish(m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Pl
         services,
     };
     let stopped = snapshot.tasks.iter();
-    let stopped = stopped.filter(|task| task.state == TaskState::Stopped);
+    let stopped = stopped.filter(|task| is_to_stop(task));
     let host_steps = stopped
         .map(|task| HostStep::Stop { pid: task.pid })
         .collect();
@@ -129,6 +130,13 @@ fn finish(m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Pl
         host_steps,
         not_kept: Vec::new(),
     }
+}
+
+/// Returns whether a task stood still, or was about to.
+fn is_to_stop(task: &Task) -> bool {
+    let of_threads = task.threads.iter().flat_map(|thread| &thread.pending);
+    let mut pending = task.pending.iter().chain(of_threads);
+    task.state == TaskState::Stopped || pending.any(is_stop)
 }
 
 fn plan_clocks(snapshot: &Snapshot, settings: &Settings) -> Option<Clocks> {

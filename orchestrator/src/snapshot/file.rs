@@ -54,6 +54,8 @@ pub enum FileKind {
     Device(DeviceFile),
     /// One end of a pipe.
     Pipe(PipeEnd),
+    /// A named pipe.
+    Fifo(Fifo),
     /// eventfd.
     EventFd(EventFd),
     /// epoll.
@@ -132,6 +134,45 @@ pub struct DeviceFile {
     pub node: RegularFile,
     /// Device number, `makedev` form; 0 = not recorded.
     pub rdev: u64,
+}
+
+/// One way in which a named pipe is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fifo {
+    /// Which pipe of [`super::Snapshot::fifos`].
+    pub pipe_id: u32,
+    /// The node, by path.
+    pub node: RegularFile,
+}
+
+/// A lock on a file, or a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLock {
+    /// What kind it is.
+    pub kind: LockType,
+    /// Whether it is for writing, and nobody else has one.
+    pub is_write: bool,
+    /// Process that holds it, or has the open file description that does.
+    pub pid: i32,
+    /// A descriptor of that process on the file.
+    pub fd: i32,
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes; 0 = to the end of the file, wherever that will be.
+    pub len: u64,
+}
+
+/// Kinds of lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockType {
+    /// `F_SETLK`: of a process.
+    Posix,
+    /// `F_OFD_SETLK`: of an open file description.
+    Ofd,
+    /// `flock`: of an open file description.
+    Flock,
+    /// `F_SETLEASE`: of an open file description.
+    Lease,
 }
 
 /// One end of a pipe.

@@ -12,9 +12,9 @@ pub mod thread;
 pub mod timer;
 
 pub use file::{
-    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, FileId, FileKind, Ghost, GhostData,
-    MemfdFile, MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd, RegularFile, SignalFd, Terminal,
-    TerminalInfo, TimerFd,
+    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, Fifo, FileId, FileKind, FileLock,
+    Ghost, GhostData, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd,
+    RegularFile, SignalFd, Terminal, TerminalInfo, TimerFd,
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use signal::{QueuedSignal, SigAction};
@@ -40,6 +40,10 @@ pub struct Snapshot {
     pub ghosts: Vec<Ghost>,
     /// What the pipes of [`FileKind::Pipe`] hold.
     pub pipes: Vec<PipeBuffer>,
+    /// What the named pipes of [`FileKind::Fifo`] hold.
+    pub fifos: Vec<PipeBuffer>,
+    /// Locks on files.
+    pub locks: Vec<FileLock>,
     /// The inodes behind memfd descriptors and mappings.
     pub memfds: Vec<MemfdInode>,
     /// Terminals that descriptors refer to.

@@ -58,6 +58,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
+const LOCKS_C: &str = "tests/victims/locks.c";
 const GHOSTS_C: &str = "tests/victims/ghosts.c";
 const TREE_C: &str = "tests/victims/tree.c";
 const SETTINGS_C: &str = "tests/victims/settings.c";
@@ -224,13 +225,12 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
+    row(Descriptor, "file locks and leases", Kept, ["fdinfo", "fcntl, flock; with --file-locks", "file_lock_entry"], (LOCKS_C, "F_OFD_GETLK")),
+    row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat; not deleted ones", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
     refused(Descriptor, "sockets", "fd", (REFUSALS, "fn a_unix_socket")),
     refused(Descriptor, "files that were deleted under one name and have others", "fstat", (REFUSALS, "fn a_deleted_file_with_other_names()")),
-    refused(Descriptor, "file locks", "fdinfo", (REFUSALS, "fn a_file_lock")),
-    refused(Descriptor, "leases", "fdinfo", (REFUSALS, "fn a_lease")),
     refused(Descriptor, "pipes whose other end is outside", "poll", (REFUSALS, "fn a_pipe_whose_other_end_is_elsewhere")),
-    refused(Descriptor, "named fifos", "fstat", (REFUSALS, "fn a_named_fifo")),
     refused(Descriptor, "pseudo-terminal masters", "fstat", (REFUSALS, "fn a_pseudo_terminal")),
     refused(Descriptor, "inotify", "fd", (REFUSALS, "fn an_inotify_watch")),
     refused(Descriptor, "io_uring", "fd", (REFUSALS, "fn an_io_uring")),

@@ -500,6 +500,8 @@ pub fn snapshot() -> Snapshot {
     };
     Snapshot {
         ghosts: Vec::new(),
+        fifos: Vec::new(),
+        locks: Vec::new(),
         origin: Origin {
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),

@@ -59,10 +59,10 @@ impl FileTable {
         }
         self.refuse_unmade(stat)?;
         let taken = stat.blocks * BLOCK;
-        if stat.kind() == libc::S_IFREG && taken > self.ghost_limit {
+        if stat.kind() == libc::S_IFREG && taken > self.choices.ghost_limit {
             let reason = format!(
                 "the file was deleted, and its {taken} bytes are above the limit of {}",
-                self.ghost_limit
+                self.choices.ghost_limit
             );
             return Err((reason, format!("use --ghost-limit {taken}")));
         }

@@ -5,6 +5,7 @@
 
 mod epoll;
 mod ghosts;
+mod locks;
 mod memfd;
 mod pipes;
 mod terminal;
@@ -45,10 +46,14 @@ pub struct FileTable {
     pub losses: Vec<Loss>,
     /// Pipes; their bytes are read once nothing can refuse the dump any more.
     pipes: Vec<FoundPipe>,
+    fifos: Vec<FoundPipe>,
+    /// Locks on files.
+    pub locks: Vec<FileLock>,
+    /// Those of processes that were told: process, file, first byte, number of bytes.
+    posix_locks: BTreeSet<(i32, Inode, u64, u64)>,
     epolls: Vec<FoundEpoll>,
     ghosts: Vec<FoundGhost>,
-    /// Most bytes of a deleted file.
-    ghost_limit: u64,
+    choices: Choices,
     /// Mounts, once they were needed.
     mounts: Option<Vec<procfs::mountinfo::Mount>>,
     /// Descriptions for mappings, by path, inode of those that have none, and whether they can be written.
@@ -60,6 +65,17 @@ pub struct FileTable {
     described: BTreeSet<FileId>,
     /// All descriptors of all tasks.
     entries: Vec<(Pid, FdEntry)>,
+}
+
+/// What the user allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choices {
+    /// Most bytes of a deleted file that is kept.
+    pub ghost_limit: u64,
+    /// Locks on files are kept.
+    pub file_locks: bool,
+    /// A job of a shell: its terminal lies outside.
+    pub shell_job: bool,
 }
 
 /// A device and an inode of it.
@@ -86,10 +102,10 @@ struct Fetched {
 type Refused = (String, String);
 
 impl FileTable {
-    /// Returns an empty table; deleted files of more bytes than `ghost_limit` are refused.
-    pub fn new(ghost_limit: u64) -> Self {
+    /// Returns an empty table.
+    pub fn new(choices: Choices) -> Self {
         Self {
-            ghost_limit,
+            choices,
             ..Self::default()
         }
     }
@@ -193,7 +209,6 @@ impl FileTable {
     pub fn collect(
         &mut self,
         pid: Pid,
-        shell_job: bool,
         refusals: &mut Vec<Refusal>,
     ) -> Result<Vec<FdEntry>, super::Error> {
         let pidfd = kernel::pidfd_open(pid).map_err(super::Error::Own)?;
@@ -211,7 +226,7 @@ impl FileTable {
                 info,
                 link,
             };
-            match self.description(pid, fetched, shell_job) {
+            match self.description(pid, fetched) {
                 Ok(file) => entries.push(FdEntry {
                     fd: fd.0,
                     cloexec,
@@ -236,47 +251,35 @@ impl FileTable {
         self.refuse_half_outside(refusals);
     }
 
-    fn description(
-        &mut self,
-        pid: Pid,
-        seen: Fetched,
-        shell_job: bool,
-    ) -> Result<FileId, (String, String, String)> {
+    fn description(&mut self, pid: Pid, seen: Fetched) -> Result<FileId, (String, String, String)> {
         let inode = (seen.stat.dev, seen.stat.ino);
         let name = String::from_utf8_lossy(&seen.link).into_owned();
-        // Before it is looked up: a lock is the process's, whoever else has the description.
-        if !seen.info.locks.is_empty() {
-            return Err((
-                name,
-                "it holds a file lock or lease, which is not kept yet".into(),
-                String::new(),
-            ));
-        }
+        // Before it is looked up: a lock of a process is that of this one, whoever else has the description.
+        let locks = self
+            .locks_of(pid, &seen)
+            .map_err(|(reason, remedy)| (name.clone(), reason, remedy))?;
         let same = |known: &&Known| {
             let file = kernel::Kcmp::File(known.fd, seen.fd);
             kernel::kcmp(known.pid.leader(), pid.leader(), file)
                 .is_ok_and(|order| order == Ordering::Equal)
         };
         let alike = self.known.get(&inode).map_or(&[][..], Vec::as_slice);
-        if let Some(known) = alike.iter().find(same) {
-            return Ok(known.id);
+        if let Some(id) = alike.iter().find(same).map(|known| known.id) {
+            self.add_locks(locks, inode, false);
+            return Ok(id);
         }
         let fd = seen.fd;
         let id = self
-            .new_description(pid, seen, shell_job)
+            .new_description(pid, seen)
             .map_err(|(reason, remedy)| (name, reason, remedy))?;
         let known = self.known.entry(inode).or_default();
         known.push(Known { pid, fd, id });
         self.described.insert(id);
+        self.add_locks(locks, inode, true);
         Ok(id)
     }
 
-    fn new_description(
-        &mut self,
-        pid: Pid,
-        seen: Fetched,
-        shell_job: bool,
-    ) -> Result<FileId, Refused> {
+    fn new_description(&mut self, pid: Pid, seen: Fetched) -> Result<FileId, Refused> {
         let flags = seen.info.flags & !(libc::O_CLOEXEC as u32);
         let is_path_only = flags & libc::O_PATH as u32 != 0;
         let owner = if is_path_only {
@@ -306,6 +309,10 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
+            (Class::Fifo, _) => {
+                let node = self.path_file(&seen.own, &seen.link, &seen.stat, pos)?;
+                self.fifo(node, flags, (pid, seen.fd), (seen.stat.ino, seen.own))
+            }
             (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => {
                 if eventfd.semaphore.is_none() {
                     let what = format!("descriptor {}", seen.fd);
@@ -355,7 +362,7 @@ impl FileTable {
                     .add_memfd(seen.own, &seen.stat, &seen.link, flags, owner, pos)
                     .map_err(|reason| (reason, String::new()));
             }
-            (Class::Terminal, _) if !shell_job => {
+            (Class::Terminal, _) if !self.choices.shell_job => {
                 return Err((
                     "it is a terminal that others use too".into(),
                     "use --shell-job to keep it for a job of a shell".into(),

@@ -23,6 +23,7 @@ pub struct FoundPipe {
 }
 
 impl FileTable {
+    /// Returns an end of a pipe.
     pub(super) fn pipe(
         &mut self,
         inode: u64,
@@ -30,24 +31,24 @@ impl FileTable {
         named_by: (Pid, RemoteFd),
         own: OwnedFd,
     ) -> FileKind {
-        let mode = flags & libc::O_ACCMODE as u32;
-        let has = [mode != libc::O_WRONLY as u32, mode != libc::O_RDONLY as u32];
-        let has_packets = flags & libc::O_DIRECT as u32 != 0;
-        match self.pipes.iter_mut().find(|pipe| pipe.inode == inode) {
-            Some(pipe) => {
-                pipe.has = [pipe.has[0] | has[0], pipe.has[1] | has[1]];
-                pipe.has_packets |= has_packets;
-            }
-            None => self.pipes.push(FoundPipe {
-                inode,
-                end: own,
-                has,
-                named_by,
-                has_packets,
-            }),
-        }
+        add(&mut self.pipes, inode, flags, named_by, own);
         FileKind::Pipe(PipeEnd {
             pipe_id: inode as u32,
+        })
+    }
+
+    /// Returns a named pipe; whoever has its other end finds it again by its name.
+    pub(super) fn fifo(
+        &mut self,
+        node: RegularFile,
+        flags: u32,
+        named_by: (Pid, RemoteFd),
+        (inode, own): (u64, OwnedFd),
+    ) -> FileKind {
+        add(&mut self.fifos, inode, flags, named_by, own);
+        FileKind::Fifo(Fifo {
+            pipe_id: inode as u32,
+            node,
         })
     }
 
@@ -69,12 +70,38 @@ impl FileTable {
         }
     }
 
-    /// Reads what the pipes hold, and leaves it in them.
+    /// Reads what the pipes and the named ones hold, and leaves it in them.
     ///
     /// # Errors
     /// A pipe cannot be read.
-    pub fn read_pipes(&self) -> Result<Vec<PipeBuffer>, Error> {
-        self.pipes.iter().map(read_pipe).collect()
+    pub fn read_pipes(&self) -> Result<[Vec<PipeBuffer>; 2], Error> {
+        let read = |pipes: &[FoundPipe]| pipes.iter().map(read_pipe).collect::<Result<_, _>>();
+        Ok([read(&self.pipes)?, read(&self.fifos)?])
+    }
+}
+
+fn add(
+    pipes: &mut Vec<FoundPipe>,
+    inode: u64,
+    flags: u32,
+    named_by: (Pid, RemoteFd),
+    own: OwnedFd,
+) {
+    let mode = flags & libc::O_ACCMODE as u32;
+    let has = [mode != libc::O_WRONLY as u32, mode != libc::O_RDONLY as u32];
+    let has_packets = flags & libc::O_DIRECT as u32 != 0;
+    match pipes.iter_mut().find(|pipe| pipe.inode == inode) {
+        Some(pipe) => {
+            pipe.has = [pipe.has[0] | has[0], pipe.has[1] | has[1]];
+            pipe.has_packets |= has_packets;
+        }
+        None => pipes.push(FoundPipe {
+            inode,
+            end: own,
+            has,
+            named_by,
+            has_packets,
+        }),
     }
 }
 

@@ -20,10 +20,16 @@ pub fn plan_actions(b: &mut Builder, actions: &[SigAction]) {
     }
 }
 
+/// Returns whether it is the one that cannot be blocked: it would stop the task here and now. That it is to stop is said by
+/// [`crate::plan::HostStep::Stop`], and one that waits for a task that stands still is thrown away by what makes it go on.
+pub fn is_stop(signal: &QueuedSignal) -> bool {
+    signal.number() == libc::SIGSTOP
+}
+
 /// Adds the signals that wait for the process. To be run by the leader: nobody else may forge what the kernel sent
 /// (`do_rt_sigqueueinfo`, `kernel/signal.c`).
 pub fn plan_pending_process(b: &mut Builder, pid: i32, pending: &[QueuedSignal]) {
-    for signal in pending {
+    for signal in pending.iter().filter(|signal| !is_stop(signal)) {
         b.object(Object::Task("pending signal"));
         let info = b.put(&signal.0);
         let args = [pid as u64, signal.number() as u64, info];
@@ -33,7 +39,7 @@ pub fn plan_pending_process(b: &mut Builder, pid: i32, pending: &[QueuedSignal])
 
 /// Adds the signals that wait for a thread. To be run by that thread.
 pub fn plan_pending_thread(b: &mut Builder, pid: i32, thread: &Thread) {
-    for signal in &thread.pending {
+    for signal in thread.pending.iter().filter(|signal| !is_stop(signal)) {
         b.object(Object::Thread(thread.tid, "pending signal"));
         let info = b.put(&signal.0);
         let args = [pid as u64, thread.tid as u64, signal.number() as u64, info];

@@ -1,0 +1,3 @@
+//! Named pipes.
+
+pub mod image;

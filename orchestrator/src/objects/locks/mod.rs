@@ -1,0 +1,4 @@
+//! File locks and leases.
+
+pub mod image;
+pub mod plan;
