@@ -212,3 +212,29 @@ fn a_pipe_in_packet_mode() {
 fn an_eventfd_that_is_a_semaphore() {
     special("semaphore");
 }
+
+/// An interrupted call is undone in the images, for whoever restores them: the kernel's private errors (-512 and below) mean
+/// something only on the way out of the call that made them.
+#[test]
+fn interrupted_calls_are_undone_in_the_images() {
+    let Some(victim) = start("blocked", Link::Dynamic) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &["--leave-running"]);
+    let set = orchestrator::image::read(&images.0).expect("images");
+    let threads = &set.snapshot.root().expect("a task").threads;
+    assert!(threads.len() > 5);
+    for thread in threads {
+        let orchestrator::snapshot::Arch::X86_64 { regs, .. } = &thread.arch else {
+            panic!("no registers");
+        };
+        let result = regs.rax as i64;
+        assert!(
+            !(-516..=-512).contains(&result),
+            "thread {}: {result}",
+            thread.tid
+        );
+    }
+    victim.check();
+}

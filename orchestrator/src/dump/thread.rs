@@ -87,7 +87,7 @@ pub fn collect(
         tid: tid.0,
         comm: procfs::attributes::read_comm((pid, tid))?,
         arch: Arch::X86_64 {
-            regs: Box::new(stopped.image_regs),
+            regs: Box::new(stopped.return_regs()),
             xstate: stopped.xstate.clone(),
             tls: (0..3)
                 .filter_map(|entry| {
