@@ -88,6 +88,11 @@ pub struct Permissions {
     force_irmap: bool,
     #[arg(long, hide = true, value_name = "MODE")]
     pre_dump_mode: Option<String>,
+    /// Holes of deleted files are found by `SEEK_DATA`.
+    #[arg(long, hide = true)]
+    ghost_fiemap: bool,
+    #[arg(long, hide = true)]
+    no_ghost_fiemap: bool,
 }
 
 /// Options of `restore` that are taken, without effect, with the other commands too: scripts pass one list to all.

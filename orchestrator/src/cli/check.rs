@@ -15,7 +15,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 14] = [
+const FEATURES: [Feature; 15] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -87,6 +87,12 @@ const FEATURES: [Feature; 14] = [
         what: "the mount of a descriptor in fdinfo (3.15)",
         required: false,
         probe: mnt_id,
+    },
+    Feature {
+        name: "fdinfo_lock",
+        what: "the locks of a descriptor in fdinfo (4.1)",
+        required: false,
+        probe: fdinfo_lock,
     },
     Feature {
         name: "kcmp_epoll",
@@ -190,6 +196,12 @@ fn timerfd() -> bool {
 
 fn mnt_id() -> bool {
     File::open("/dev/null").is_ok_and(|file| own_fdinfo(file.as_raw_fd()).contains("mnt_id:"))
+}
+
+/// A lock of ours on a file of ours, which lasts until the file is closed.
+fn fdinfo_lock() -> bool {
+    let file = crate::sys::mem::memfd_create(c"lock", 0).map(File::from);
+    file.is_ok_and(|file| file.try_lock().is_ok() && own_fdinfo(file.as_raw_fd()).contains("lock:"))
 }
 
 fn own_fdinfo(fd: i32) -> String {
