@@ -201,6 +201,13 @@ impl Victim {
         assert!(gone, "one of {others:?} is not gone");
     }
 
+    /// Kills it and all these.
+    pub fn kill_with(&mut self, others: &[u32]) {
+        self.descendants().iter().for_each(|&pid| send("KILL", pid));
+        self.kill();
+        self.reap_with(others);
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.signal("KILL");

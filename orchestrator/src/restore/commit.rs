@@ -5,7 +5,8 @@
 //! there, so that nothing ever runs where nothing is mapped. Then every thread gets its registers, extended state and
 //! signal mask, and is let go. From a task's view all of it happens between two of its instructions.
 //!
-//! Until the last detach the threads die with us (`PTRACE_O_EXITKILL`): there is no half of a tree.
+//! Until all of them have what is theirs the threads die with us (`PTRACE_O_EXITKILL`): there is no half of a tree, but for the
+//! few microseconds in which they are told, one by one, that they no longer do.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -49,11 +50,7 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     for last in &plan.finals {
         take(root, last, doing)?;
     }
-    for last in plan
-        .finals
-        .iter()
-        .filter(|last| has_death_signal(root, last))
-    {
+    for last in plan.finals.iter().filter(|last| has_death_signal(last)) {
         set_death_signal(plan, last)?;
     }
     for last in plan.finals.iter().filter(|last| last.is_leader()) {
@@ -64,6 +61,12 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
         put_back_sequence(snapshot, last)?;
     }
     stop(plan, after)?;
+    if plan.finals.iter().any(|last| last.pid != root.0) {
+        // From here on all of them live on without us: to let them go one by one takes a hundred times as long as this does.
+        for last in &plan.finals {
+            allow_orphan(last)?;
+        }
+    }
     for last in &plan.finals {
         match ptrace::detach(Tid(last.tid), 0) {
             // Killed from outside: what it was is what it is.
@@ -74,10 +77,17 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     Ok(())
 }
 
-/// Returns whether a thread's parent-death signal is not yet what it is to be: all leaders but the root die with their
-/// parents until now.
-fn has_death_signal(root: Pid, last: &ThreadFinal) -> bool {
-    last.pdeath_signal != 0 || (last.is_leader() && last.pid != root.0)
+/// Has a thread live on, should we end before it is let go.
+fn allow_orphan(last: &ThreadFinal) -> Result<()> {
+    match ptrace::set_options(Tid(last.tid), OPTIONS.difference(Options::EXITKILL)) {
+        Err(error) if error.errno == Errno::ESRCH => Ok(()),
+        set => set.doing("let a thread go"),
+    }
+}
+
+/// Returns whether a thread's parent-death signal may not be what it is to be: all leaders die with their parents until now.
+fn has_death_signal(last: &ThreadFinal) -> bool {
+    last.pdeath_signal != 0 || last.is_leader()
 }
 
 /// Attaches to a thread, unless it is tied already, and waits until it stands still.

@@ -75,7 +75,7 @@ pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -
     let highest = plan.launch.services.iter().map(|service| service.fd).max();
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
     let arena = Arena::of(plan, lowest)?;
-    let pad = Pad::new(plan, &arena, pages, (lowest, limit.before))?;
+    let pad = Pad::new(plan, &arena, pages, (lowest, limit.before), parent)?;
     let pidfd = pad.start(Pid(plan.launch.pid), parent)?;
     Ok(Launched {
         pid: Pid(plan.launch.pid),
@@ -141,6 +141,7 @@ impl Pad {
         arena: &Arena,
         pages: &BTreeMap<u32, File>,
         (lowest, limit): (i32, Limit),
+        parent: Parent,
     ) -> Result<Self> {
         let memory = SharedMapping::anonymous(PAD_LEN, Place::Anywhere);
         let mut pad = Self {
@@ -150,6 +151,9 @@ impl Pad {
             data: Vec::new(),
             copies: Vec::new(),
         };
+        if parent == Parent::Us {
+            pad.add_tie();
+        }
         if let Some(clocks) = plan.launch.clocks {
             pad.add_clocks(clocks)?;
         }
@@ -169,6 +173,16 @@ impl Pad {
         );
         pad.add_exec(plan, arena, arena_fd, lowest)?;
         Ok(pad)
+    }
+
+    /// Adds that the root dies with us, until it is traced: we may not get a processor before it has run all of its program.
+    /// Where we are gone by now, it ends here.
+    fn add_tie(&mut self) {
+        let object = "death with the restore";
+        let set = libc::PR_SET_PDEATHSIG as u64;
+        self.add(object, libc::SYS_prctl, &[set, libc::SIGKILL as u64]);
+        let parent = Op::call(libc::SYS_getppid as u32, [0; ARGS]);
+        self.push(object, parent.check(Check::Equal, Pid::this().0.into()));
     }
 
     /// Adds the change to a time namespace with these clocks.
