@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const DUMPS: usize = 60;
-const KILLS: u64 = 40;
+const KILLS: u64 = 25;
 
 /// Children and threads that live for a moment are all found, or have ended: nobody is lost, nobody comes twice.
 #[test]
