@@ -106,6 +106,7 @@ victims! {
     tiles: "tiles" Dynamic,
     blocked: "blocked" Dynamic,
     tree: "tree" Dynamic,
+    sessions: "sessions" Dynamic,
     huge: "huge" Dynamic,
     ghosts: "ghosts" Dynamic,
     locks: "locks" Dynamic,

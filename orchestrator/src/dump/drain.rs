@@ -92,6 +92,10 @@ fn common_with_parent(tasks: &[TaskFacts], index: usize) -> Option<(Pid, Vec<[u6
         .iter()
         .find(|facts| facts.task.pid == child.ppid)?
         .task;
+    // One of another session is not made by its parent.
+    if child.sid != child.pid && child.sid != parent.sid {
+        return None;
+    }
     let (mm, parents) = (child.mm.as_ref()?, parent.mm.as_ref()?);
     let common = inherit::common(&parents.vmas, &mm.vmas);
     let ranges: Vec<[u64; 2]> = common.iter().map(|one| [one.start, one.end]).collect();

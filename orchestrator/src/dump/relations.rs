@@ -72,12 +72,12 @@ pub fn settle(
                 remedy: String::new(),
             });
         };
-        let is_callers = shell_job && task.sid == root_sid;
-        if !(pids.contains(&task.sid) || is_callers) {
-            let reason = "its leader is outside of what is dumped, or has ended";
+        // What has lost its leader is founded again by a helper.
+        let is_outside = !pids.contains(&task.sid) && exists(task.sid);
+        if is_outside && !(shell_job && task.sid == root_sid) {
+            let reason = "its leader is outside of what is dumped";
             refuse(format!("session {}", task.sid), reason);
         }
-        // A group whose leader has ended is founded again by a helper.
         let is_outside = !pids.contains(&task.pgid) && exists(task.pgid);
         if is_outside && !(shell_job && task.pgid == root_pgid) {
             let reason = "its leader is outside of what is dumped";

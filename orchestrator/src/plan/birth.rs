@@ -53,33 +53,44 @@ fn has_memory(m: &Making<'_>) -> bool {
 }
 
 fn plan_children(m: &mut Making<'_>, children: &[usize]) {
+    let birth = Birth {
+        fds: m.b.fds.clone(),
+        mapped: m.own.mapped.clone(),
+        vdso_at: m.own.vdso_at,
+    };
+    plan_births(m, children, &birth);
+}
+
+/// Adds the births of those whom one makes that has nothing but what it was born with.
+pub fn plan_children_of(m: &mut Making<'_>, maker: usize) {
+    let birth = m.births.get(&maker).cloned().unwrap_or_default();
+    plan_births(m, &m.family.children(maker, false), &birth);
+}
+
+fn plan_births(m: &mut Making<'_>, children: &[usize], birth: &Birth) {
     for &child in children {
         let member = &m.family.members[child];
         m.b.object(Object::Named(match member.kind {
             Kind::Living(_) => format!("child {}", member.pid),
             Kind::Zombie(_) => format!("dead child {}", member.pid),
-            Kind::Helper => format!("helper that founds group {}", member.pgid),
+            Kind::Helper => format!("helper that founds {}", member.pgid),
         }));
-        plan_clone(
-            &mut m.b,
-            0,
-            libc::SIGCHLD as u64,
-            member.pid,
-            member.contexts.0,
-        );
-        let birth = Birth {
-            fds: m.b.fds.clone(),
-            mapped: m.own.mapped.clone(),
-            vdso_at: m.own.vdso_at,
+        // A brother's signal is the one that its maker sends.
+        let (flags, signal) = match member.maker == member.parent {
+            true => (0, libc::SIGCHLD as u64),
+            false => (libc::CLONE_PARENT as u64, 0),
         };
-        m.births.insert(child, birth);
+        plan_clone(&mut m.b, flags, signal, member.pid, member.contexts.0);
+        m.births.insert(child, birth.clone());
     }
 }
 
 /// Adds that the task at hand dies with its parent. One whose parent has died before has been given to another by now.
 pub fn plan_tie(m: &mut Making<'_>) {
     let member = &m.family.members[m.own.member];
-    let parent = member.maker.map_or(0, |maker| m.family.members[maker].pid);
+    let parent = member
+        .parent
+        .map_or(0, |parent| m.family.members[parent].pid);
     plan_tie_to(&mut m.b, parent);
 }
 

@@ -47,7 +47,7 @@ pub fn plan_make(m: &mut Making<'_>) {
     plan_others(m, &users);
 }
 
-fn is_own(m: &Making<'_>, file: FileId) -> bool {
+pub fn is_own(m: &Making<'_>, file: FileId) -> bool {
     let maker = m.sharing.files.get(&file);
     maker.is_none_or(|&maker| maker == m.own.member)
 }
@@ -102,7 +102,7 @@ pub fn plan_take(m: &mut Making<'_>) {
 }
 
 /// Adds a descriptor of a process, out of the way.
-fn plan_pidfd(m: &mut Making<'_>, pid: i32) -> i32 {
+pub fn plan_pidfd(m: &mut Making<'_>, pid: i32) -> i32 {
     m.b.object(Object::Named(format!("descriptors of process {pid}")));
     let fd = m.b.open(libc::SYS_pidfd_open, &[pid as u64]);
     let pidfd = raise(m, fd);
@@ -366,87 +366,6 @@ fn close_all(b: &mut Builder, fds: &[i32]) {
     fds.iter().for_each(|&fd| b.fds.release(fd));
     let args = [*first as u64, *last as u64, 0];
     b.call_returns(libc::SYS_close_range, &args, 0);
-}
-
-/// Adds what each epoll watches, once all descriptors are there.
-pub fn plan_watches(m: &mut Making<'_>) {
-    for file in &m.snapshot.files {
-        let (FileKind::Epoll(epoll), Some(&fd), true) =
-            (&file.kind, m.own.placed.get(&file.id), is_own(m, file.id))
-        else {
-            continue;
-        };
-        if let Some(poll) = epoll.busy_poll {
-            m.b.object(object(fd, file));
-            epoll::plan::plan_busy_poll(&mut m.b, fd, poll);
-        }
-        for target in &epoll.targets {
-            m.b.object(Object::Descriptor(
-                fd,
-                format!("epoll, watch of {}", target.fd),
-            ));
-            let now = m.own.task.fds.iter().find(|entry| entry.fd == target.fd);
-            let is_there = now.is_some_and(|entry| target.file.0 == 0 || entry.file == target.file);
-            if is_there {
-                epoll::plan::plan_add(&mut m.b, fd, target);
-            } else {
-                plan_moved_watch(m, fd, target, now.copied());
-            }
-        }
-    }
-}
-
-/// Adds a watch of a description under a number that it no longer has: for that moment it gets the number again.
-fn plan_moved_watch(
-    m: &mut Making<'_>,
-    epoll: i32,
-    target: &crate::snapshot::EpollTarget,
-    now: Option<FdEntry>,
-) {
-    let Some((watched, is_temporary)) = watched(m, target.file) else {
-        m.report.refuse(
-            format!("descriptor {epoll} (epoll)"),
-            format!(
-                "it watches {}, which the task has closed, but another keeps open",
-                target.fd
-            ),
-            "",
-        );
-        return;
-    };
-    let kept = now.map(|entry| {
-        let kept = raise(m, entry.fd);
-        m.b.close(entry.fd);
-        (entry, kept)
-    });
-    plan_dup(&mut m.b, watched, target.fd, false);
-    epoll::plan::plan_add(&mut m.b, epoll, target);
-    m.b.close(target.fd);
-    if let Some((entry, kept)) = kept {
-        plan_dup(&mut m.b, kept, entry.fd, entry.cloexec);
-        m.b.close(kept);
-    }
-    if is_temporary {
-        m.b.close(watched);
-    }
-}
-
-/// Returns a descriptor of what is watched, and whether it is a temporary one.
-fn watched(m: &mut Making<'_>, file: FileId) -> Option<(i32, bool)> {
-    if let Some(&fd) = m.own.placed.get(&file) {
-        return Some((fd, false));
-    }
-    let &(pid, theirs) = m.made.get(&file)?;
-    if pid == m.own.task.pid {
-        return Some((theirs, false));
-    }
-    let pidfd = plan_pidfd(m, pid);
-    let fd =
-        m.b.open(libc::SYS_pidfd_getfd, &[pidfd as u64, theirs as u64]);
-    m.b.close(pidfd);
-    let watched = raise(m, fd);
-    m.b.close(fd);
-    Some((watched, true))
 }
 
 /// Adds the terminal of a job that was in its foreground.

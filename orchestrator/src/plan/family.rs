@@ -2,8 +2,9 @@
 //!
 //! The kernel's rules: a process is born into the session and group of whoever makes it, may begin a session of its own, and
 //! may join or found groups of its session only. So a child is made by its parent once that has its session, and joins its
-//! group when all are born. A group whose leader has gone has its number still: a helper takes it for a moment, founds the
-//! group, and ends when all have joined.
+//! group when all are born. An orphan may be of a session that its new parent is not of: the leader of that makes it, as a child of
+//! the leader's parent (`CLONE_PARENT`). A group or session whose leader has gone has its number still: a helper takes it for a
+//! moment, founds it, and ends when all have joined.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,8 +33,10 @@ pub struct Member {
     pub sid: i32,
     /// Its group.
     pub pgid: i32,
-    /// The member that makes it, which is its parent; `None` for the root.
+    /// The member that makes it; `None` for the root.
     pub maker: Option<usize>,
+    /// Its parent: who makes it, or the parent of that.
+    pub parent: Option<usize>,
     /// Contexts of its threads: the first, and how many.
     pub contexts: (u32, u32),
     /// Whether it begins with a copy of its maker's memory, to keep what both had in common.
@@ -54,10 +57,19 @@ impl Family {
     pub fn of(snapshot: &Snapshot, report: &mut Report) -> Self {
         let mut family = Self::default();
         let mut places: BTreeMap<i32, usize> = BTreeMap::new();
-        for (index, task) in snapshot.tasks.iter().enumerate() {
-            let maker = places.get(&task.ppid).copied();
-            let member = member(index, task, maker);
+        let mut waiting = Self::wishes(snapshot, report);
+        while let Some(next) = waiting.iter().position(|wish| {
+            wish.maker == 0 || places.contains_key(&wish.maker) && places.contains_key(&wish.parent)
+        }) {
+            let wish = waiting.remove(next);
+            let mut member = wish.member;
+            member.maker = places.get(&wish.maker).copied();
+            member.parent = places.get(&wish.parent).copied();
             family.push(member, &mut places);
+        }
+        for wish in waiting {
+            report.task = wish.member.pid;
+            report.refuse("task", "nobody of the tree can be its parent", "");
         }
         let leads = |number: i32| places.contains_key(&number);
         if let Some(root) = family.members.first() {
@@ -72,6 +84,44 @@ impl Family {
             family.members[member].inherits = family.has_common_memory(member, snapshot);
         }
         family
+    }
+
+    /// Returns all tasks with who is to make them, and the helpers that sessions need whose leaders have gone. The root comes
+    /// first, and is made by 0.
+    fn wishes(snapshot: &Snapshot, report: &mut Report) -> Vec<Wish> {
+        let tasks: BTreeMap<i32, &Task> = snapshot.tasks.iter().map(|t| (t.pid, t)).collect();
+        let mut wishes = Vec::new();
+        let mut leaders: BTreeMap<i32, i32> = BTreeMap::new();
+        for (index, task) in snapshot.tasks.iter().enumerate() {
+            let parent = tasks.get(&task.ppid);
+            let is_born_to = parent.is_none_or(|parent| task.sid == parent.sid);
+            let maker = match tasks.get(&task.sid) {
+                _ if is_born_to || task.sid == task.pid => task.ppid,
+                Some(leader) if leader.ppid == task.ppid => leader.pid,
+                None if snapshot.root().is_some_and(|root| root.sid == task.sid) => task.ppid,
+                None if *leaders.entry(task.sid).or_insert(task.ppid) == task.ppid => task.sid,
+                _ => {
+                    report.task = task.pid;
+                    let reason = format!(
+                        "it is {}, and neither its parent {} nor a brother is of it, which is not restored yet",
+                        task.sid, task.ppid
+                    );
+                    report.refuse("session", reason, "");
+                    task.ppid
+                }
+            };
+            wishes.push(Wish {
+                maker,
+                parent: task.ppid,
+                member: member(index, task),
+            });
+        }
+        wishes.extend(leaders.into_iter().map(|(sid, parent)| Wish {
+            maker: parent,
+            parent,
+            member: helper(sid, sid),
+        }));
+        wishes
     }
 
     fn push(&mut self, mut member: Member, places: &mut BTreeMap<i32, usize>) {
@@ -103,13 +153,10 @@ impl Family {
                 continue;
             }
             let helper = Member {
-                kind: Kind::Helper,
-                pid: pgid,
-                sid,
-                pgid,
                 maker,
-                contexts: (0, 1),
+                parent: maker,
                 inherits: true,
+                ..helper(pgid, sid)
             };
             self.push(helper, places);
         }
@@ -124,7 +171,7 @@ impl Family {
             report.task = member.pid;
             if member.sid != member.pid && member.sid != maker.sid {
                 let reason = format!(
-                    "it is {}, and its parent {} is of session {}, which is not restored yet",
+                    "it is {}, and {}, which would make it, is of session {}",
                     member.sid, maker.pid, maker.sid
                 );
                 report.refuse("session", reason, "");
@@ -151,6 +198,9 @@ impl Family {
     /// Returns whether a process may have pages of its parent: the same program, with areas at the same addresses.
     fn has_common_memory(&self, member: usize, snapshot: &Snapshot) -> bool {
         let member = &self.members[member];
+        if member.maker != member.parent {
+            return member.inherits;
+        }
         let maker = member.maker.map(|maker| self.members[maker].kind);
         match (member.kind, maker) {
             (Kind::Living(child), Some(Kind::Living(parent))) => {
@@ -163,8 +213,21 @@ impl Family {
                     _ => false,
                 }
             }
+            (Kind::Helper, _) => member.inherits,
             _ => false,
         }
+    }
+
+    /// Returns the task whose memory a member is born with, if any: that of the first living one of those who made it.
+    pub fn memory_of(&self, member: usize) -> Option<usize> {
+        let mut maker = self.members[member].maker;
+        while let Some(place) = maker {
+            match self.members[place].kind {
+                Kind::Living(task) => return Some(task),
+                _ => maker = self.members[place].maker,
+            }
+        }
+        None
     }
 
     /// Returns the children that a member makes: those that inherit its memory, or the others.
@@ -190,7 +253,27 @@ impl Family {
     }
 }
 
-fn member(index: usize, task: &Task, maker: Option<usize>) -> Member {
+/// A member that is not placed yet: pids of its maker and its parent.
+struct Wish {
+    maker: i32,
+    parent: i32,
+    member: Member,
+}
+
+fn helper(pid: i32, sid: i32) -> Member {
+    Member {
+        kind: Kind::Helper,
+        pid,
+        sid,
+        pgid: pid,
+        maker: None,
+        parent: None,
+        contexts: (0, 1),
+        inherits: false,
+    }
+}
+
+fn member(index: usize, task: &Task) -> Member {
     let (kind, threads) = match task.state {
         TaskState::Zombie => (Kind::Zombie(index), 1),
         _ => (Kind::Living(index), task.threads.len() as u32),
@@ -200,7 +283,8 @@ fn member(index: usize, task: &Task, maker: Option<usize>) -> Member {
         pid: task.pid,
         sid: task.sid,
         pgid: task.pgid,
-        maker,
+        maker: None,
+        parent: None,
         contexts: (0, threads),
         inherits: false,
     }
@@ -253,13 +337,39 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_the_parent_is_not_of_is_refused() {
+    fn an_orphan_is_made_by_the_leader_of_its_session() {
+        let (family, report) = family(vec![
+            task(10, 0, 10, 10),
+            task(12, 10, 12, 11),
+            task(11, 10, 11, 11),
+        ]);
+        assert!(report.refusals.is_empty());
+        let orphan = &family.members[2];
+        assert_eq!(
+            (orphan.pid, orphan.maker, orphan.parent),
+            (12, Some(1), Some(0))
+        );
+    }
+
+    #[test]
+    fn a_session_without_its_leader_gets_a_helper() {
+        let (family, report) = family(vec![task(10, 0, 10, 10), task(12, 10, 11, 11)]);
+        assert!(report.refusals.is_empty());
+        let pids: Vec<i32> = family.members.iter().map(|member| member.pid).collect();
+        assert_eq!(pids, [10, 11, 12]);
+        let orphan = &family.members[2];
+        assert_eq!((orphan.maker, orphan.parent), (Some(1), Some(0)));
+    }
+
+    #[test]
+    fn a_session_that_nobody_near_is_of_is_refused() {
         let (_, report) = family(vec![
             task(10, 0, 10, 10),
             task(11, 10, 11, 11),
-            task(12, 10, 12, 11),
+            task(12, 11, 12, 12),
+            task(13, 10, 13, 12),
         ]);
-        assert_eq!(report.refusals.len(), 1);
-        assert_eq!(report.refusals[0].task, 12);
+        assert_eq!(report.refusals.len(), 1 + 1);
+        assert_eq!(report.refusals[0].task, 13);
     }
 }

@@ -1,11 +1,10 @@
 //! What a child is born with: areas in common with its parent are kept, all else of the parent's memory goes.
 
-use super::family::Kind;
 use super::inherit::{Common, common, misplaced, missing};
 use super::memory::{PROT_WRITE, area, is_filled};
 use super::program::Object;
 use super::task::Making;
-use crate::snapshot::Vma;
+use crate::snapshot::{Task, Vma};
 
 /// Adds the end of what the task was born with and has no use for.
 pub fn plan_leave(m: &mut Making<'_>) {
@@ -36,17 +35,15 @@ fn plan_unmap(m: &mut Making<'_>, start: u64, end: u64) {
     }
 }
 
-/// Returns the areas of the task's parent.
+/// Returns the areas of the task whose memory this one was born with.
 fn parent_areas(m: &Making<'_>) -> Vec<Vma> {
-    let maker = m.family.members[m.own.member].maker;
-    let kind = maker.map(|maker| m.family.members[maker].kind);
-    match kind {
-        Some(Kind::Living(place)) => {
-            let mm = m.snapshot.tasks[place].mm.as_ref();
-            mm.map(|mm| mm.vmas.clone()).unwrap_or_default()
-        }
-        _ => Vec::new(),
-    }
+    let mm = source(m).and_then(|task| task.mm.as_ref());
+    mm.map(|mm| mm.vmas.clone()).unwrap_or_default()
+}
+
+fn source<'a>(m: &Making<'a>) -> Option<&'a Task> {
+    let place = m.family.memory_of(m.own.member)?;
+    m.snapshot.tasks.get(place)
 }
 
 /// Keeps what the task was born with, grown to its size, and returns it.
@@ -80,11 +77,7 @@ pub fn plan_inherited(m: &mut Making<'_>) -> Vec<Common> {
 
 /// Throws away pages that the parent has and the task has not.
 pub fn plan_differences(m: &mut Making<'_>, kept: &[Common]) {
-    let maker = m.family.members[m.own.member].maker;
-    let Some(Kind::Living(place)) = maker.map(|maker| m.family.members[maker].kind) else {
-        return;
-    };
-    let Some(parent) = m.snapshot.tasks[place].mm.as_ref() else {
+    let Some(parent) = source(m).and_then(|task| task.mm.as_ref()) else {
         return;
     };
     for range in kept {

@@ -33,6 +33,7 @@ mod task;
 mod threads;
 mod tree;
 mod vdso;
+mod watches;
 
 pub use arena::{Arena, Layout, ProgramPlace};
 pub use host::{Host, Vdso, VdsoCode};

@@ -1,6 +1,6 @@
 //! Those who end while the tree is restored: helpers, and tasks that had ended when it was dumped.
 
-use super::birth::plan_tie_to;
+use super::birth::{plan_children_of, plan_tie_to};
 use super::family::Kind;
 use super::program::Object;
 use super::task::{Making, plan_meeting};
@@ -18,6 +18,7 @@ const P_PID: u64 = 1;
 /// Adds the program of a task that has ended: it ends again, in the same way, and its parent finds it.
 pub fn plan_dead(m: &mut Making<'_>, member: usize, task: &Task) {
     plan_place(m, member);
+    plan_children_of(m, member);
     m.b.object(Object::Task("name"));
     let comm = m.b.put_cstr(&task.comm);
     m.b.call_returns(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, comm], 0);
@@ -47,6 +48,7 @@ fn plan_kill(m: &mut Making<'_>, pid: i32, signal: u64) {
 pub fn plan_helper(m: &mut Making<'_>, member: usize) {
     m.b.fds = Default::default();
     plan_place(m, member);
+    plan_children_of(m, member);
     plan_gatherings(m, member);
     let pid = m.family.members[member].pid;
     m.b.object(Object::Task("end of a helper"));
@@ -61,7 +63,9 @@ fn end(m: &mut Making<'_>, pid: i32, status: u64) {
 /// Adds its session and the group that it leads.
 fn plan_place(m: &mut Making<'_>, member: usize) {
     let member = &m.family.members[member];
-    let parent = member.maker.map_or(0, |maker| m.family.members[maker].pid);
+    let parent = member
+        .parent
+        .map_or(0, |parent| m.family.members[parent].pid);
     plan_tie_to(&mut m.b, parent);
     m.b.object(Object::Task("session and process group"));
     if member.sid == member.pid {
@@ -85,7 +89,7 @@ fn plan_gatherings(m: &mut Making<'_>, member: usize) {
 /// parent before the dump: the signal that tells it again is thrown away, as setting a signal to be ignored does.
 pub fn plan_farewell(m: &mut Making<'_>) {
     let members = m.family.members.iter();
-    let own = members.filter(|member| member.maker == Some(m.own.member));
+    let own = members.filter(|member| member.parent == Some(m.own.member));
     let mut has_news = false;
     for child in own {
         let pid = child.pid as u64;

@@ -16,7 +16,9 @@ use super::program::{Builder, Object};
 use super::refusals::Report;
 use super::sharing::Sharing;
 use super::{Host, Service, Settings};
-use super::{birth, descriptors, heritage, memory, mm, process, short_lived, threads, vdso};
+use super::{
+    birth, descriptors, heritage, memory, mm, process, short_lived, threads, vdso, watches,
+};
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, Snapshot, Task};
 
 /// A tree whose programs are being made, and what was decided so far.
@@ -185,7 +187,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     plan_meeting(m, "what is shared is made", m.meetings.made);
     descriptors::plan_take(m);
     memory::plan_shared(m, &shared);
-    descriptors::plan_watches(m);
+    watches::plan_watches(m);
     descriptors::plan_locks(m);
     plan_meeting(m, "what is shared is taken", m.meetings.taken);
     memory::plan_finish(m, &vdso, &shared);
