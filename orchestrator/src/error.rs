@@ -5,6 +5,8 @@ use std::fmt;
 /// What became of the target of a dump that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
+    /// There is none.
+    Absent,
     /// It was never changed: at most it stood still for a moment.
     Untouched,
     /// It was changed and put back as it was.
@@ -16,9 +18,10 @@ pub enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Target::Absent => "there is no target",
             Target::Untouched => "the target runs on untouched",
             Target::PutBack => "the target was put back and runs on",
-            Target::Lost => "the target is lost",
+            Target::Lost => "the target has ended",
         })
     }
 }

@@ -1,8 +1,11 @@
 //! Wrong arguments and broken images: status 1, one clear line, and nothing left behind.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Victim, assert_refused, root, run, said, wait_until};
+use integration_tests::{
+    Images, Program, Victim, assert_refused, orchestrator, root, run, said, wait_until,
+};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 fn counter() -> Option<Victim> {
     if !root() {
@@ -213,4 +216,111 @@ fn a_program_that_changed_on_disk() {
         &["counter", "cannot be found"],
     );
     assert!(victim.state().is_none(), "a process is left");
+}
+
+/// A dump that fails leaves an older set in its folder as it was.
+#[test]
+fn an_older_set_survives_a_dump_that_fails() {
+    let Some(mut victim) = counter() else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    assert_refused(&images.try_dump(4_194_305, &[]), &["no process"]);
+    images.restore();
+    victim.check();
+}
+
+/// Whether anybody listens changes nothing.
+#[test]
+fn words_that_nobody_takes_are_lost_and_nothing_else() {
+    let Some(mut victim) = counter() else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let dir = images.0.to_str().expect("UTF-8").to_string();
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("/dev/full")
+    };
+    let pid = victim.pid.to_string();
+    let works = |args: &[&str]| {
+        let status = Command::new(orchestrator())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(full())
+            .stderr(full())
+            .status();
+        status.expect("the orchestrator can be started").success()
+    };
+    assert!(works(&["dump", &pid, "-D", &dir, "-v4", "--display-stats"]));
+    victim.reap();
+    assert!(works(&["restore", "-D", &dir, "--plan"]));
+    assert!(works(&[
+        "restore",
+        "-d",
+        "-D",
+        &dir,
+        "-v4",
+        "--display-stats"
+    ]));
+    victim.check();
+}
+
+/// Threads, ourselves and those we descend from are told as what they are.
+#[test]
+fn processes_that_cannot_be_meant_are_named() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("threads", Link::Dynamic) else {
+        return;
+    };
+    let victim = program.start(&[]);
+    let images = Images::new(&victim, "images");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", victim.pid)).expect("threads");
+    let mut tids = tasks
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let thread = tids.find(|&tid: &u32| tid != victim.pid).expect("a thread");
+    let process = format!("a thread of process {}", victim.pid);
+    assert_refused(&images.try_dump(thread, &[]), &[&process]);
+    assert_refused(
+        &images.try_dump(std::process::id(), &[]),
+        &["this command is in its tree"],
+    );
+}
+
+/// A target that ends in the middle is missed at once, and called ended.
+#[test]
+fn a_target_that_ends_in_the_middle_is_told_of_soon() {
+    for moment in 0..12 {
+        let Some(mut victim) = counter() else {
+            return;
+        };
+        let images = Images::new(&victim, "images");
+        let begin = std::time::Instant::now();
+        let dump = Command::new(orchestrator())
+            .args(["dump", &victim.pid.to_string(), "-R", "-D"])
+            .arg(&images.0)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the orchestrator can be started");
+        std::thread::sleep(std::time::Duration::from_micros(2000 + moment * 1500));
+        victim.kill();
+        let output = dump.wait_with_output().expect("a child of ours");
+        assert!(
+            begin.elapsed().as_secs() < 10,
+            "it waited for one that had ended"
+        );
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success() || !words.contains("runs on"),
+            "{words}"
+        );
+    }
 }

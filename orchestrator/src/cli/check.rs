@@ -1,6 +1,7 @@
 //! `orchestrator check`: what this kernel and this user can do.
 
 use super::args::CheckArgs;
+use super::say;
 use crate::sys::pagemap_scan::{PageIs, Query, scan};
 use crate::sys::{Pid, RemoteAddr, Tid, fd, ptrace};
 use std::fs::File;
@@ -120,26 +121,26 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     for feature in &FEATURES {
         let works = (feature.probe)();
         if !works || args.all || args.extra {
-            println!(
+            say::line(format_args!(
                 "{:20} {:8} {}",
                 feature.name,
                 if works { "works" } else { "missing" },
                 feature.what
-            );
+            ));
         }
         if !works && (feature.required || args.all || args.extra) {
             missing.push(feature.name);
         }
     }
     anyhow::ensure!(missing.is_empty(), "missing here: {}", missing.join(", "));
-    println!("Looks good.");
+    say::line(format_args!("Looks good."));
     Ok(ExitCode::SUCCESS)
 }
 
 fn one(name: &str) -> anyhow::Result<ExitCode> {
     if name == "list" {
         for feature in &FEATURES {
-            println!("{}", feature.name);
+            say::line(format_args!("{}", feature.name));
         }
         return Ok(ExitCode::SUCCESS);
     }

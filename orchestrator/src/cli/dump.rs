@@ -1,6 +1,7 @@
 //! `orchestrator dump`.
 
 use super::args::DumpArgs;
+use super::say;
 use crate::dump::{After, Settings, dump};
 use crate::sys::Pid;
 use anyhow::Context as _;
@@ -32,13 +33,19 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
     };
     let stats = dump(&settings, &args.common.images_dir)?;
     if args.common.display_stats {
-        println!("Displaying dump stats:");
-        println!("Freezing time: {} us", stats.freezing_us);
-        println!("Frozen time: {} us", stats.frozen_us);
-        println!("Memory dump time: {} us", stats.memdump_us);
-        println!("Memory write time: {} us", stats.memwrite_us);
-        println!("Memory pages scanned: {}", stats.pages_scanned);
-        println!("Memory pages written: {}", stats.pages_written);
+        say::line(format_args!("Displaying dump stats:"));
+        say::line(format_args!("Freezing time: {} us", stats.freezing_us));
+        say::line(format_args!("Frozen time: {} us", stats.frozen_us));
+        say::line(format_args!("Memory dump time: {} us", stats.memdump_us));
+        say::line(format_args!("Memory write time: {} us", stats.memwrite_us));
+        say::line(format_args!(
+            "Memory pages scanned: {}",
+            stats.pages_scanned
+        ));
+        say::line(format_args!(
+            "Memory pages written: {}",
+            stats.pages_written
+        ));
     }
     tracing::info!("Dumping finished successfully");
     Ok(())

@@ -1,11 +1,12 @@
 //! The log: to a file in the work folder, or to standard error.
 
 use super::args::CommonArgs;
+use super::say::{self, Willing};
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -42,12 +43,15 @@ pub fn start(args: &CommonArgs) -> anyhow::Result<()> {
         .with_max_level(level)
         .event_format(format);
     match &args.log_file {
-        None => builder.with_writer(std::io::stderr).init(),
+        None => builder.with_writer(|| Willing(std::io::stderr())).init(),
         Some(name) => {
             let path: PathBuf = work_dir(args).join(name);
             let file = File::create(&path)
                 .with_context(|| format!("cannot make the log file {}", path.display()))?;
-            builder.with_writer(Mutex::new(file)).init();
+            let file = Arc::new(file);
+            builder
+                .with_writer(move || Willing(Arc::clone(&file)))
+                .init();
         }
     }
     Ok(())
@@ -55,6 +59,7 @@ pub fn start(args: &CommonArgs) -> anyhow::Result<()> {
 
 /// Says on standard error why the command failed, and in the log, in the form that callers of the peer look for.
 pub fn failure(args: &CommonArgs, command: &str, words: &str) {
+    let words = say::printable(words);
     if let Some(name) = &args.log_file {
         let path = work_dir(args).join(name);
         if let Ok(mut file) = std::fs::OpenOptions::new().append(true).open(path) {
@@ -62,7 +67,9 @@ pub fn failure(args: &CommonArgs, command: &str, words: &str) {
             let _ = writeln!(file, "Error (orchestrator): {command} failed: {words}");
         }
     }
-    eprintln!("Error (orchestrator): {command} failed: {words}");
+    say::error(format_args!(
+        "Error (orchestrator): {command} failed: {words}"
+    ));
 }
 
 /// Lines of `(seconds) message`, as the peer's.

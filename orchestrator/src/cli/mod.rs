@@ -7,6 +7,7 @@ pub mod config;
 pub mod dump;
 pub mod log;
 pub mod restore;
+pub mod say;
 
 use anyhow::Context as _;
 use args::{Cli, Command, CommonArgs};
@@ -19,10 +20,11 @@ const COMPATIBLE: &str = "4.2";
 
 /// Runs the command line and returns the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::sys::signal::outlive_file_limit();
     let args = match config::expand(args.into_iter().collect()) {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("Error (orchestrator): {error}");
+            say::error(format_args!("Error (orchestrator): {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -31,17 +33,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     if cli.version {
-        println!(
+        say::line(format_args!(
             "Version: {COMPATIBLE}\norchestrator {}",
             env!("CARGO_PKG_VERSION")
-        );
+        ));
         return ExitCode::SUCCESS;
     }
     match cli.command {
         None => {
-            eprintln!(
+            say::error(format_args!(
                 "Error (orchestrator): no command given; try: orchestrator dump PID -D DIR, orchestrator restore -D DIR, orchestrator --help"
-            );
+            ));
             ExitCode::FAILURE
         }
         Some(Command::Dump(dump)) => finish(&dump.common, "dump", || {

@@ -2,6 +2,7 @@
 
 use super::args::RestoreArgs;
 use super::log::work_dir;
+use super::say;
 use crate::image;
 use crate::restore::{Options, plan_only, restore_images};
 use crate::sys::{Pid, signal, wait};
@@ -25,7 +26,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         leave_stopped: args.leave_stopped,
     };
     if args.plan {
-        println!("{}", plan_only(dir, &options)?);
+        say::line(format_args!("{}", plan_only(dir, &options)?));
         return Ok(ExitCode::SUCCESS);
     }
     let pidfile = args
@@ -53,9 +54,15 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("no statistics: {error}");
     }
     if args.common.display_stats {
-        println!("Displaying restore stats:");
-        println!("Restore time: {} us", restored.stats.restore_us);
-        println!("Pages restored: {}", restored.stats.pages_restored);
+        say::line(format_args!("Displaying restore stats:"));
+        say::line(format_args!(
+            "Restore time: {} us",
+            restored.stats.restore_us
+        ));
+        say::line(format_args!(
+            "Pages restored: {}",
+            restored.stats.pages_restored
+        ));
     }
     tracing::info!("Restore finished successfully. Tasks resumed.");
     match (args.exec_cmd, args.cmd.split_first()) {

@@ -93,7 +93,7 @@ pub enum Error {
 
 /// A dump that failed: why, and what became of the target.
 #[derive(Debug, thiserror::Error)]
-#[error("{source}; {target}")]
+#[error("{source}{}", after(*target))]
 pub struct Failure {
     /// Why.
     pub source: Error,
@@ -101,15 +101,31 @@ pub struct Failure {
     pub target: Target,
 }
 
+fn after(target: Target) -> String {
+    match target {
+        Target::Absent => String::new(),
+        target => format!("; {target}"),
+    }
+}
+
 impl Failure {
     fn new(target: Target, source: impl Into<Error>) -> Self {
-        let source = source.into();
-        let target = if matches!(source, Error::Tracee(tracee::Error::Gone(_))) {
-            Target::Lost
-        } else {
-            target
-        };
-        Self { source, target }
+        Self {
+            source: source.into(),
+            target,
+        }
+    }
+
+    /// Looks whether the target is still there: whoever ends it in the middle of a dump makes any call fail.
+    fn checked(mut self, pid: Pid) -> Self {
+        let is_alive = procfs::stat::read(pid).is_ok_and(|stat| !matches!(stat.state, b'Z' | b'X'));
+        if !is_alive {
+            self.target = match &self.source {
+                Error::Tracee(tracee::Error::Missing(_)) | Error::Refused(_) => Target::Absent,
+                _ => Target::Lost,
+            };
+        }
+        self
     }
 }
 
@@ -118,6 +134,10 @@ impl Failure {
 /// # Errors
 /// With the word what became of the target.
 pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
+    dump_tree(settings, dir).map_err(|failure| failure.checked(settings.pid))
+}
+
+fn dump_tree(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
     let begin = Instant::now();
     let prepared = prepare(settings, dir).map_err(untouched)?;
     let seize = Instant::now();
@@ -229,8 +249,12 @@ fn cure_all(infected: Vec<Infected>) -> Result<Vec<Frozen>, Error> {
 
 fn end(tree: Vec<Frozen>, after: After) -> Result<(), Error> {
     match after {
-        // Children first: their parents' ends would make them somebody else's.
-        After::Kill => tree.into_iter().rev().try_for_each(Frozen::kill)?,
+        After::Kill => {
+            // Should we end in the middle of it, it is done all the same: there is no half of a tree.
+            tree.iter().try_for_each(Frozen::doom)?;
+            // Children first: their parents' ends would make them somebody else's.
+            tree.into_iter().rev().try_for_each(Frozen::kill)?;
+        }
         After::Run => tree.into_iter().for_each(Frozen::release),
         After::Stop => tree.into_iter().for_each(Frozen::release_stopped),
     }

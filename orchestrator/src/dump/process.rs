@@ -96,6 +96,28 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         });
     };
     let stat = procfs::stat::read(pid)?;
+    let group = procfs::status::read(pid)?.tgid;
+    if group != pid.0 {
+        let reason = format!("it is a thread of process {group}");
+        refuse("thread", reason, &format!("dump process {group}"));
+        return Ok(refusals);
+    }
+    if is_above_us(pid)? {
+        refuse(
+            "process",
+            "this command is in its tree, and would freeze itself".into(),
+            "start the command from elsewhere, say with setsid from another terminal",
+        );
+        return Ok(refusals);
+    }
+    if !may_open_map_files()? {
+        refuse(
+            "process",
+            "this command may not map its memory (/proc/PID/map_files)".into(),
+            "run it as root, or with CAP_CHECKPOINT_RESTORE and CAP_SYS_PTRACE",
+        );
+        return Ok(refusals);
+    }
     const PF_KTHREAD: u32 = 0x0020_0000;
     if stat.flags & PF_KTHREAD != 0 {
         refuse(
@@ -119,6 +141,26 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         });
     }
     Ok(refusals)
+}
+
+/// Returns whether we may open what others map: `proc_map_files_get_link` (`fs/proc/base.c`) asks for one of these.
+fn may_open_map_files() -> Result<bool, Error> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_CHECKPOINT_RESTORE: u32 = 40;
+    let own = procfs::status::read(Pid::this())?.cap_effective;
+    Ok(own & (1 << CAP_SYS_ADMIN | 1 << CAP_CHECKPOINT_RESTORE) != 0)
+}
+
+/// Returns whether a process is this one, or one that it descends from.
+fn is_above_us(pid: Pid) -> Result<bool, Error> {
+    let mut at = Pid::this();
+    while at != pid {
+        match procfs::stat::read(at)?.ppid {
+            0 => return Ok(false),
+            parent => at = Pid(parent),
+        }
+    }
+    Ok(true)
 }
 
 /// Refuses what of a process lies in namespaces that are not ours.

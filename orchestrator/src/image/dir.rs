@@ -66,10 +66,38 @@ impl Dir {
         }
     }
 
-    /// Gives `from` the name `to`, replacing what has it.
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        folder::rename(&self.fd, from, to)
-            .map_err(|error| failed("rename to", to, error.errno.into()))
+    /// Moves a file of this folder to another, replacing what has its name there.
+    pub(super) fn move_to(&self, name: &str, to: &Dir) -> Result<()> {
+        folder::rename((&self.fd, name), (&to.fd, name))
+            .map_err(|error| failed("move into place", name, error.errno.into()))
+    }
+
+    /// Makes an empty folder in this one, for this process alone: as long as it has it, no other gets it.
+    pub(super) fn make_own(&self, name: &str, path: &Path) -> Result<Dir> {
+        let made = folder::make(&self.fd, name).map_err(|error| {
+            failed(
+                "make a folder in",
+                &path.display().to_string(),
+                error.errno.into(),
+            )
+        })?;
+        let copy = made.try_clone();
+        let copy = copy.map_err(|source| failed("open", name, source))?;
+        if let Err(std::fs::TryLockError::WouldBlock) = File::from(copy).try_lock() {
+            return Err(Error::Busy { path: path.into() });
+        }
+        let own = Dir { fd: made };
+        // What a dump that was killed has left.
+        for old in folder::names(&own.fd).unwrap_or_default() {
+            own.remove(&old)?;
+        }
+        Ok(own)
+    }
+
+    /// Removes a folder in this one, which is empty.
+    pub(super) fn remove_folder(&self, name: &str) -> Result<()> {
+        folder::remove_folder(&self.fd, name)
+            .map_err(|error| failed("remove", name, error.errno.into()))
     }
 }
 

@@ -37,6 +37,15 @@ pub enum Error {
         /// What the inventory says.
         version: u32,
     },
+    /// Another dump is at work there.
+    #[error(
+        "another dump is writing to the images folder {}; use a folder of its own for each",
+        path.display()
+    )]
+    Busy {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
     /// It uses what this build does not know.
     #[error(
         "inventory.img: the extension {name:?} is not known; restore with the program that wrote it"

@@ -23,8 +23,8 @@ use crate::snapshot::{
 
 /// Name of the file that makes an image set valid.
 pub(super) const INVENTORY: &str = "inventory.img";
-/// Its name until it is complete.
-const INVENTORY_UNFINISHED: &str = "inventory.img.tmp";
+/// Folder in the images folder in which a set is made.
+const UNFINISHED: &str = ".orchestrator-unfinished";
 /// Format 1.1.
 pub(super) const IMG_VERSION: u32 = 2;
 /// Format 1.1 with extensions of ours, which the inventory names. The peer refuses it for its number.
@@ -34,22 +34,23 @@ pub(super) const PARENT_TASK_PAGES: &str = "parent-task-pages";
 /// `FD_CLOEXEC` in `fdinfo_entry.flags`.
 pub(super) const FD_CLOEXEC: u32 = 1;
 
-/// An image set being written. Dropped before [`ImageWriter::finish`], it deletes what it created.
+/// An image set being written, beside an older one, which stays as it is until this one is complete. Dropped before
+/// [`ImageWriter::finish`], it deletes what it created.
 #[derive(Debug)]
 pub struct ImageWriter {
     dir: Dir,
-    created: Vec<String>,
+    unfinished: Dir,
+    created: BTreeSet<String>,
 }
 
 impl ImageWriter {
-    /// Opens the folder at `dir` for a new image set. An old inventory there is removed first, so that a dump that fails
-    /// leaves no set that restores.
+    /// Opens the folder at `dir` for a new image set, for one dump at a time.
     pub fn create(dir: &Path) -> Result<Self> {
-        let dir = Dir::open(dir)?;
-        dir.remove(INVENTORY)?;
+        let folder = Dir::open(dir)?;
         Ok(Self {
-            dir,
-            created: Vec::new(),
+            unfinished: folder.make_own(UNFINISHED, dir)?,
+            dir: folder,
+            created: BTreeSet::new(),
         })
     }
 
@@ -75,6 +76,22 @@ impl ImageWriter {
             &encode(kinds::STATS, [&stats::to_record(stats)]),
         )?;
         self.write_inventory(snapshot)?;
+        self.put_in_place()
+    }
+
+    /// Moves all files to where they belong, the inventory last: without one there is no set.
+    fn put_in_place(&mut self) -> Result<()> {
+        self.dir.remove(INVENTORY)?;
+        let mut moved: Vec<&str> = Vec::new();
+        let others = self.created.iter().filter(|name| *name != INVENTORY);
+        for name in others.map(String::as_str).chain([INVENTORY]) {
+            if let Err(error) = self.unfinished.move_to(name, &self.dir) {
+                // Half a set is none. What cannot be removed does no harm without an inventory.
+                moved.iter().for_each(|name| drop(self.dir.remove(name)));
+                return Err(error);
+            }
+            moved.push(name);
+        }
         self.created.clear();
         Ok(())
     }
@@ -258,11 +275,7 @@ impl ImageWriter {
             ext: (ext != pb::ExtInventory::default()).then_some(ext),
             ..Default::default()
         };
-        self.write(
-            INVENTORY_UNFINISHED,
-            &encode(kinds::INVENTORY, [&inventory]),
-        )?;
-        self.dir.rename(INVENTORY_UNFINISHED, INVENTORY)
+        self.write(INVENTORY, &encode(kinds::INVENTORY, [&inventory]))
     }
 
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
@@ -272,18 +285,19 @@ impl ImageWriter {
     }
 
     pub(super) fn create_file(&mut self, name: &str) -> Result<File> {
-        let file = self.dir.create(name)?;
-        self.created.push(name.into());
+        let file = self.unfinished.create(name)?;
+        self.created.insert(name.into());
         Ok(file)
     }
 }
 
 impl Drop for ImageWriter {
     fn drop(&mut self) {
-        for name in &self.created {
-            if let Err(error) = self.dir.remove(name) {
-                tracing::warn!("{error}");
-            }
+        let files = self.created.iter();
+        let removed: Vec<_> = files.map(|name| self.unfinished.remove(name)).collect();
+        let folder = self.dir.remove_folder(UNFINISHED);
+        for error in removed.into_iter().chain([folder]).filter_map(Result::err) {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -513,5 +513,10 @@ impl Drop for Infected {
 }
 
 fn is_gone(tid: sys::Tid) -> bool {
-    matches!(sys::wait::try_wait_tid(tid), Ok(Some(status)) if status.is_end())
+    match sys::wait::try_wait_tid(tid) {
+        Ok(Some(status)) => status.is_end(),
+        // Its end was told before, and is told once.
+        Err(error) => error.errno as i32 == libc::ECHILD,
+        Ok(None) => false,
+    }
 }

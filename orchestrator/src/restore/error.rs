@@ -22,7 +22,7 @@ pub enum Error {
     Kernel(#[from] kernel::Error),
     /// A pid of the tree is somebody else's.
     #[error(
-        "pid {pid} is taken by {name}; end that process, or restore in a pid namespace of its own"
+        "pid {pid} is taken by {name}; end that process (and have its parent take its status), or restore in a pid namespace of its own"
     )]
     PidTaken {
         /// The pid.

@@ -28,7 +28,7 @@ use super::arena::Arena;
 use super::error::{Doing, Error, Result};
 use crate::plan::print::Words;
 use crate::plan::{Clocks, Plan};
-use crate::procfs::attributes;
+use crate::procfs::{attributes, stat};
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::clone::{self, CloneFlags, Cloned, Request, Start};
 use crate::sys::mem::{Place, SharedMapping, memfd_create};
@@ -451,9 +451,16 @@ fn refused(pid: i32, source: sys::Error) -> Error {
 
 /// Returns the name of who has a pid: a process, or a group or session without one.
 pub(super) fn holder(pid: i32) -> String {
-    match attributes::read_comm(Pid(pid)) {
-        Ok(name) => String::from_utf8_lossy(&name).into_owned(),
-        Err(_) => "a process group or session of that number".into(),
+    let Ok(name) = attributes::read_comm(Pid(pid)) else {
+        return "a process group or session of that number".into();
+    };
+    let name = String::from_utf8_lossy(&name).into_owned();
+    match stat::read(Pid(pid)) {
+        Ok(stat) if stat.state == b'Z' => format!(
+            "{name}, which has ended and is waited for by its parent {}",
+            stat.ppid
+        ),
+        _ => name,
     }
 }
 

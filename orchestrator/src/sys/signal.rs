@@ -67,6 +67,15 @@ pub fn kill_self() -> Result<()> {
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).named("raise")
 }
 
+/// Has a write beyond `RLIMIT_FSIZE` fail with `EFBIG`, and not end the process by SIGXFSZ. A handler, as what is ignored stays
+/// ignored by programs that are executed.
+pub fn outlive_file_limit() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: the handler does nothing, so it may run at any moment.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -196,7 +196,11 @@ fn seize_all(tids: &[Tid], frozen: &mut Frozen) -> Result<Vec<Tid>, Error> {
             Err(error) if error.errno == nix::errno::Errno::ESRCH => {}
             // One that has ended, and is still listed, may not be traced (`ptrace_attach`, `exit_state`).
             Err(_) if tid.0 != frozen.pid.0 && has_ended(frozen.pid, tid) => {}
-            Err(source) => return Err(Error::Attach { tid: tid.0, source }),
+            Err(source) => {
+                // Another may have come first since we looked.
+                refuse_traced(frozen.pid)?;
+                return Err(Error::Attach { tid: tid.0, source });
+            }
         }
     }
     for &tid in &seized {
@@ -260,6 +264,21 @@ impl Frozen {
         // Sent before it runs, so that it makes no step.
         let _ = sys::signal::kill(self.pid, libc::SIGSTOP);
         self.let_go(0);
+    }
+
+    /// Has the process die with us.
+    ///
+    /// # Errors
+    /// ptrace failed.
+    pub fn doom(&self) -> Result<(), Error> {
+        let options = ptrace::Options::TRACESYSGOOD | ptrace::Options::EXITKILL;
+        for thread in &self.threads {
+            thread.did(
+                "have it die with us",
+                ptrace::set_options(thread.tid, options),
+            )?;
+        }
+        Ok(())
     }
 
     /// Kills the process and waits until its threads are gone.
