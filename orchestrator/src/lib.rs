@@ -9,6 +9,7 @@ pub mod image;
 pub mod infect;
 pub mod kernel;
 pub mod memory;
+pub mod netlink;
 pub mod objects;
 pub mod plan;
 pub mod procfs;

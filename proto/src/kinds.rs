@@ -55,6 +55,8 @@ common! {
     PIPES_DATA = 0x5645_3709;
     /// `fifo-data.img`.
     FIFO_DATA = 0x5933_3054;
+    /// `sk-queues.img`.
+    SK_QUEUES = 0x5626_4026;
     /// `memfd.img`.
     MEMFD = 0x4845_3499;
     /// `tty-info.img`.

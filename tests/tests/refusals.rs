@@ -42,7 +42,7 @@ fn refused(kind: &str, words: &[&str]) {
 
 #[test]
 fn a_unix_socket() {
-    refused("socket", &["descriptor 4", "socket"]);
+    refused("socket", &["descriptor 4", "listening socket"]);
 }
 
 #[test]

@@ -110,6 +110,7 @@ victims! {
     huge: "huge" Dynamic,
     ghosts: "ghosts" Dynamic,
     locks: "locks" Dynamic,
+    sockets: "sockets" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

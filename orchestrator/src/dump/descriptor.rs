@@ -26,6 +26,8 @@ pub enum Class {
     Pipe(u64),
     /// A named pipe.
     Fifo,
+    /// A socket.
+    Socket,
     /// eventfd.
     EventFd,
     /// epoll.
@@ -71,7 +73,7 @@ pub fn classify(seen: &Seen) -> Class {
             None if seen.link.starts_with(b"/") => Class::Fifo,
             None => Class::Refused("a fifo without a path".into()),
         },
-        libc::S_IFSOCK => Class::Refused("a socket".into()),
+        libc::S_IFSOCK => Class::Socket,
         libc::S_IFBLK => Class::Refused(format!("block device {}:{}", seen.rdev.0, seen.rdev.1)),
         _ => Class::Refused("an unknown kind of file".into()),
     }
@@ -164,7 +166,7 @@ mod tests {
     fn what_is_not_kept_is_named() {
         assert_eq!(
             classify(&seen("socket:[1]", libc::S_IFSOCK, (0, 0))),
-            Class::Refused("a socket".into())
+            Class::Socket
         );
         assert_eq!(
             classify(&seen("anon_inode:[io_uring]", 0o600, (0, 0))),

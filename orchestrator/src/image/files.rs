@@ -5,7 +5,9 @@ use proto::pb::FdTypes;
 
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
-use crate::objects::{device, epoll, eventfd, fifo, memfd, pipe, regular, signalfd, timerfd, tty};
+use crate::objects::{
+    device, epoll, eventfd, fifo, memfd, pipe, regular, signalfd, timerfd, tty, unix,
+};
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
 
 /// Bits of a mode that say the type, and types (`include/uapi/linux/stat.h`).
@@ -39,6 +41,7 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Regular(_) | FileKind::Device(_) => FdTypes::Reg,
         FileKind::Pipe(_) => FdTypes::Pipe,
         FileKind::Fifo(_) => FdTypes::Fifo,
+        FileKind::Unix(_) => FdTypes::Unixsk,
         FileKind::EventFd(_) => FdTypes::Eventfd,
         FileKind::Epoll(_) => FdTypes::Eventpoll,
         FileKind::TimerFd(_) => FdTypes::Timerfd,
@@ -64,6 +67,7 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         }
         FileKind::Pipe(fact) => record.pipe = Some(pipe::image::to_record(file, fown, fact)),
         FileKind::Fifo(fact) => record.fifo = Some(fifo::image::to_record(file, fact, node_id)),
+        FileKind::Unix(fact) => record.usk = Some(unix::image::to_record(file, fown, fact)),
         FileKind::EventFd(fact) => record.efd = Some(eventfd::image::to_record(file, fown, fact)),
         FileKind::Epoll(fact) => record.epfd = Some(epoll::image::to_record(file, fown, fact)),
         FileKind::TimerFd(fact) => record.tfd = Some(timerfd::image::to_record(file, fown, fact)),
@@ -130,6 +134,14 @@ pub(super) fn from_record<'a>(
             };
             let kind = fifo::image::from_record(part, regular::image::from_record(node)?);
             (part.id, node.flags, &node.fown, FileKind::Fifo(kind))
+        }
+        FdTypes::Unixsk => {
+            let part = part(&record.usk)?;
+            let kind = match unix::image::from_record(part)? {
+                Ok(socket) => FileKind::Unix(socket),
+                Err(name) => return Ok(unsupported(record.id, name)),
+            };
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Eventfd => {
             let part = part(&record.efd)?;
@@ -234,7 +246,6 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
         FdTypes::Inetsk => "internet socket",
-        FdTypes::Unixsk => "Unix socket",
         FdTypes::Inotify => "inotify",
         FdTypes::Packetsk => "packet socket",
         FdTypes::Fanotify => "fanotify",

@@ -179,8 +179,40 @@ impl Reader {
             FileKind::Fifo(fifo) => Some(fifo.pipe_id),
             _ => None,
         };
+        self.read_queues()?;
         self.snapshot.pipes = self.read_buffers("pipes-data.img", kinds::PIPES_DATA, pipes)?;
         self.snapshot.fifos = self.read_buffers("fifo-data.img", kinds::FIFO_DATA, fifos)?;
+        Ok(())
+    }
+
+    /// Reads what waits in sockets.
+    fn read_queues(&mut self) -> Result<()> {
+        let name = "sk-queues.img";
+        let Some(mut data) = Decoder::open(&self.dir, name, kinds::SK_QUEUES)? else {
+            return Ok(());
+        };
+        while let Some(record) = data.record::<pb::SkPacketEntry>()? {
+            let bytes = data.bytes(u64::from(record.length))?;
+            let id = FileId(record.id_for);
+            let index = self
+                .snapshot
+                .files
+                .binary_search_by_key(&id, |file| file.id);
+            let at = |wrong: Wrong| wrong.at(name, format!("socket {}", record.id_for));
+            let Ok(index) = index else {
+                return Err(at(Wrong::new("it is not in files.img")));
+            };
+            let file = &mut self.snapshot.files[index];
+            match &mut file.kind {
+                FileKind::Unix(_) if !record.scm.is_empty() => {
+                    file.kind =
+                        FileKind::Unsupported("Unix socket with descriptors in flight".into());
+                }
+                FileKind::Unix(socket) => socket.queue.push(bytes),
+                FileKind::Unsupported(_) => {}
+                _ => return Err(at(Wrong::new("it is no socket"))),
+            }
+        }
         Ok(())
     }
 

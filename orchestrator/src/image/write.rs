@@ -18,7 +18,7 @@ use super::xstate::Layout;
 use super::{files, memory, task, thread};
 use crate::objects::{locks, memfd, pipe, tty};
 use crate::snapshot::{
-    FdEntry, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task, TaskState, Vma,
+    FdEntry, FileKind, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task, TaskState, Vma,
 };
 
 /// Name of the file that makes an image set valid.
@@ -137,6 +137,7 @@ impl ImageWriter {
         self.write_remaps(&snapshot.files)?;
         self.write_buffers("pipes-data.img", kinds::PIPES_DATA, &snapshot.pipes)?;
         self.write_buffers("fifo-data.img", kinds::FIFO_DATA, &snapshot.fifos)?;
+        self.write_queues(snapshot)?;
         if !snapshot.locks.is_empty() {
             let locks: Vec<_> = snapshot.locks.iter().map(locks::image::to_record).collect();
             self.write("filelocks.img", &encode(kinds::FILE_LOCKS, &locks))?;
@@ -156,6 +157,30 @@ impl ImageWriter {
             self.write("tty-info.img", &encode(kinds::TTY_INFO, &infos))?;
         }
         Ok(())
+    }
+
+    /// Writes what waits in sockets; nothing where all are empty.
+    fn write_queues(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let mut data = Writer::new(kinds::SK_QUEUES);
+        let mut has_data = false;
+        for file in &snapshot.files {
+            let FileKind::Unix(socket) = &file.kind else {
+                continue;
+            };
+            for message in &socket.queue {
+                data.record(&pb::SkPacketEntry {
+                    id_for: file.id.0,
+                    length: message.len() as u32,
+                    scm: Vec::new(),
+                });
+                data.bytes(message);
+                has_data = true;
+            }
+        }
+        match has_data {
+            true => self.write("sk-queues.img", &data.into_bytes()),
+            false => Ok(()),
+        }
     }
 
     /// Writes what pipes hold; nothing where all are as they were made.

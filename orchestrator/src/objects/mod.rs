@@ -18,3 +18,4 @@ pub mod signals;
 pub mod timerfd;
 pub mod timers;
 pub mod tty;
+pub mod unix;

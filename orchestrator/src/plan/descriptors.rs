@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::fill::{self, Target};
-use super::pipes;
 use super::program::{Builder, Object};
 use super::task::Making;
+use super::{pipes, sockets};
 use crate::objects::{device, epoll, eventfd, locks, memfd, regular, signalfd, timerfd, tty};
 use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
 
@@ -34,6 +34,10 @@ pub fn plan_make(m: &mut Making<'_>) {
             }
             FileKind::Fifo(fifo) => {
                 pipes::plan_fifo(m, fifo, &users);
+                continue;
+            }
+            FileKind::Unix(socket) => {
+                sockets::plan_pair(m, socket, &users);
                 continue;
             }
             _ => {}
@@ -176,6 +180,7 @@ fn what(file: &OpenFile) -> String {
         FileKind::Device(device) => text(&device.node.path),
         FileKind::Pipe(end) => format!("pipe {}", end.pipe_id),
         FileKind::Fifo(fifo) => text(&fifo.node.path),
+        FileKind::Unix(socket) => format!("Unix socket {}", socket.ino),
         FileKind::EventFd(_) => "eventfd".into(),
         FileKind::Epoll(_) => "epoll".into(),
         FileKind::TimerFd(_) => "timerfd".into(),
@@ -224,8 +229,8 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
             m.report.refuse(what, "this kind is not restored yet", "");
             return None;
         }
-        FileKind::Pipe(_) | FileKind::Fifo(_) => {
-            unreachable!("pipes are made by plan_pipe and plan_fifo, all ends at once")
+        FileKind::Pipe(_) | FileKind::Fifo(_) | FileKind::Unix(_) => {
+            unreachable!("pipes and pairs of sockets are made all ends at once")
         }
     };
     Some(made)

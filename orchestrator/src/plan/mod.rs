@@ -29,6 +29,7 @@ mod registers;
 mod services;
 mod sharing;
 mod short_lived;
+mod sockets;
 mod task;
 mod threads;
 mod tree;

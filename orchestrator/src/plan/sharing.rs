@@ -17,10 +17,10 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Returns the makers. All descriptions of a pipe, a named one or a memfd are made by one: they lead to the same thing.
+    /// Returns the makers. All descriptions of a pipe, a named one, a pair of sockets or a memfd are made by one: they lead to the same thing.
     pub fn of(snapshot: &Snapshot, family: &Family) -> Self {
         let mut all = Self::default();
-        let [mut pipes, mut fifos]: [BTreeMap<u32, usize>; 2] = Default::default();
+        let [mut pipes, mut fifos, mut pairs]: [BTreeMap<u32, usize>; 3] = Default::default();
         let kinds: BTreeMap<FileId, &FileKind> = snapshot
             .files
             .iter()
@@ -31,6 +31,10 @@ impl Sharing {
                 let maker = match kinds.get(&entry.file) {
                     Some(FileKind::Pipe(end)) => *pipes.entry(end.pipe_id).or_insert(member),
                     Some(FileKind::Fifo(fifo)) => *fifos.entry(fifo.pipe_id).or_insert(member),
+                    Some(FileKind::Unix(socket)) => {
+                        let pair = socket.ino.min(socket.peer);
+                        *pairs.entry(pair).or_insert(member)
+                    }
                     Some(FileKind::Memfd(memfd)) => {
                         *all.memfds.entry(memfd.inode_id).or_insert(member)
                     }

@@ -56,6 +56,8 @@ pub enum FileKind {
     Pipe(PipeEnd),
     /// A named pipe.
     Fifo(Fifo),
+    /// One of two connected Unix sockets without names.
+    Unix(UnixSocket),
     /// eventfd.
     EventFd(EventFd),
     /// epoll.
@@ -143,6 +145,40 @@ pub struct Fifo {
     pub pipe_id: u32,
     /// The node, by path.
     pub node: RegularFile,
+}
+
+/// A Unix socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Its inode.
+    pub ino: u32,
+    /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
+    pub kind: i32,
+    /// Inode of the socket that it is connected to.
+    pub peer: u32,
+    /// Shut for receiving: bit 0, for sending: bit 1.
+    pub shutdown: u8,
+    /// Its options.
+    pub options: SocketOptions,
+    /// Messages that wait in it; the bytes of a stream are one.
+    pub queue: Vec<Vec<u8>>,
+}
+
+/// Options of a socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// `SO_SNDBUF`, in bytes, as the kernel counts.
+    pub send_buffer: u32,
+    /// `SO_RCVBUF`.
+    pub receive_buffer: u32,
+    /// `SO_BUF_LOCK`: which of the two the program has set: bit 0, bit 1.
+    pub locked_buffers: u32,
+    /// `SO_SNDTIMEO`: seconds and microseconds.
+    pub send_timeout: [i64; 2],
+    /// `SO_RCVTIMEO`.
+    pub receive_timeout: [i64; 2],
+    /// Other options of `SOL_SOCKET` by number, and their values, where they are not as in a new socket.
+    pub values: Vec<(i32, i32)>,
 }
 
 /// A lock on a file, or a lease.

@@ -14,7 +14,7 @@ pub mod timer;
 pub use file::{
     BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, Fifo, FileId, FileKind, FileLock,
     Ghost, GhostData, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd,
-    RegularFile, SignalFd, Terminal, TerminalInfo, TimerFd,
+    RegularFile, SignalFd, SocketOptions, Terminal, TerminalInfo, TimerFd, UnixSocket,
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use signal::{QueuedSignal, SigAction};

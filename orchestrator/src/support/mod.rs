@@ -76,6 +76,8 @@ pub enum Lost {
     EventFdKind,
     /// How long data will live.
     WriteHint,
+    /// Who made the other end of a Unix socket.
+    PeerCredentials,
     /// A line of fdinfo that nobody knows.
     UnknownState,
 }
@@ -275,7 +277,8 @@ mod tests {
             Some(Lost::AuditSession) => Some(Lost::SilencedWatch),
             Some(Lost::SilencedWatch) => Some(Lost::EventFdKind),
             Some(Lost::EventFdKind) => Some(Lost::WriteHint),
-            Some(Lost::WriteHint) => Some(Lost::UnknownState),
+            Some(Lost::WriteHint) => Some(Lost::PeerCredentials),
+            Some(Lost::PeerCredentials) => Some(Lost::UnknownState),
             Some(Lost::UnknownState) => None,
         };
         let mut lost = next(None);

@@ -58,6 +58,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
+const SOCKETS_C: &str = "tests/victims/sockets.c";
 const LOCKS_C: &str = "tests/victims/locks.c";
 const GHOSTS_C: &str = "tests/victims/ghosts.c";
 const TREE_C: &str = "tests/victims/tree.c";
@@ -223,12 +224,14 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "memfd: seals", Kept, ["F_GET_SEALS", "F_ADD_SEALS", "memfd_inode_entry.seals"], (PIPES_C, "F_GET_SEALS")),
     named(Descriptor, "EPOLLONESHOT watch that has told its event", Lost::SilencedWatch, ["fdinfo", "it is kept, but may tell a hang-up or an error once more"], (LOSSES, "fn a_watch_that_has_told_its_event")),
     named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
+    named(Descriptor, "peer credentials of a Unix socket", Lost::PeerCredentials, ["SO_PEERCRED", "they are those of whoever makes the pair; told where these are others"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
+    row(Descriptor, "pairs of Unix sockets without names", Kept, ["sock_diag, getsockopt, MSG_PEEK", "socketpair, setsockopt, sendto, shutdown", "unix_sk_entry, sk_packet_entry"], (SOCKETS_C, "socketpair")),
     row(Descriptor, "file locks and leases", Kept, ["fdinfo", "fcntl, flock; with --file-locks", "file_lock_entry"], (LOCKS_C, "F_OFD_GETLK")),
     row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat; not deleted ones", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
-    refused(Descriptor, "sockets", "fd", (REFUSALS, "fn a_unix_socket")),
+    refused(Descriptor, "sockets with names, and of other families than Unix", "fd", (REFUSALS, "fn a_unix_socket")),
     refused(Descriptor, "files that were deleted under one name and have others", "fstat", (REFUSALS, "fn a_deleted_file_with_other_names()")),
     refused(Descriptor, "pipes whose other end is outside", "poll", (REFUSALS, "fn a_pipe_whose_other_end_is_elsewhere")),
     refused(Descriptor, "pseudo-terminal masters", "fstat", (REFUSALS, "fn a_pseudo_terminal")),

@@ -25,6 +25,7 @@ pub mod ptrace;
 pub mod sched;
 pub mod shared;
 pub mod signal;
+pub mod socket;
 pub mod tty;
 pub mod types;
 pub mod wait;

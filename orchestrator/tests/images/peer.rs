@@ -117,7 +117,7 @@ fn menagerie_is_read_and_refused_by_name() {
     let set = read(&sample("menagerie")).unwrap();
     let refusals: Vec<String> = set.refusals().iter().map(ToString::to_string).collect();
     let expected = [
-        "task 860: descriptor 6 (Unix socket): this kind is not restored yet",
+        "task 860: descriptor 8 (Unix socket): this kind is not restored yet",
         "task 860: descriptor 9 (internet socket): this kind is not restored yet",
         "task 860: descriptor 17 (inotify): this kind is not restored yet",
     ];

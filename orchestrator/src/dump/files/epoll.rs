@@ -6,6 +6,7 @@ use crate::procfs::fdinfo;
 use crate::snapshot::*;
 use crate::sys::{Pid, RemoteFd, fd as kernel};
 use std::cmp::Ordering;
+use std::os::fd::OwnedFd;
 
 /// An epoll that was found, and the watches that the kernel tells of it.
 #[derive(Debug)]
@@ -17,6 +18,33 @@ pub(super) struct FoundEpoll {
 }
 
 impl FileTable {
+    /// Returns an epoll, whose watches are found later.
+    pub(super) fn epoll(
+        &mut self,
+        info: fdinfo::Kind,
+        own: &OwnedFd,
+        named_by: (Pid, RemoteFd),
+    ) -> FileKind {
+        let targets = match info {
+            fdinfo::Kind::Epoll(targets) => targets,
+            _ => Vec::new(),
+        };
+        self.epolls.push(FoundEpoll {
+            named_by,
+            id: self.next_id(),
+            targets,
+        });
+        let busy_poll = kernel::busy_poll(own);
+        FileKind::Epoll(Epoll {
+            busy_poll: busy_poll.map(|(usecs, budget, is_preferred)| BusyPoll {
+                usecs,
+                budget,
+                is_preferred,
+            }),
+            ..Epoll::default()
+        })
+    }
+
     /// Finds the open file description behind each watch: the descriptor it was added by may be closed, reused, or another
     /// process's.
     pub(super) fn resolve_epolls(&mut self, refusals: &mut Vec<Refusal>) {

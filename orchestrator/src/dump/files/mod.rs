@@ -8,6 +8,7 @@ mod ghosts;
 mod locks;
 mod memfd;
 mod pipes;
+mod sockets;
 mod terminal;
 
 use super::descriptor::{Class, Seen, classify};
@@ -20,6 +21,7 @@ use crate::sys::{self, Pid, RemoteFd, fd as kernel, file};
 use epoll::FoundEpoll;
 use ghosts::FoundGhost;
 use pipes::FoundPipe;
+use sockets::FoundSocket;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -47,6 +49,7 @@ pub struct FileTable {
     /// Pipes; their bytes are read once nothing can refuse the dump any more.
     pipes: Vec<FoundPipe>,
     fifos: Vec<FoundPipe>,
+    sockets: Vec<FoundSocket>,
     /// Locks on files.
     pub locks: Vec<FileLock>,
     /// Those of processes that were told: process, file, first byte, number of bytes.
@@ -248,6 +251,7 @@ impl FileTable {
     /// Settles what can be told only when the descriptors of all tasks are known.
     pub fn settle(&mut self, refusals: &mut Vec<Refusal>) {
         self.resolve_epolls(refusals);
+        self.connect_sockets(refusals);
         self.refuse_half_outside(refusals);
     }
 
@@ -309,6 +313,7 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
+            (Class::Socket, _) => self.socket(&seen.own, seen.stat.ino, (pid, seen.fd))?,
             (Class::Fifo, _) => {
                 let node = self.path_file(&seen.own, &seen.link, &seen.stat, pos)?;
                 self.fifo(node, flags, (pid, seen.fd), (seen.stat.ino, seen.own))
@@ -335,28 +340,7 @@ impl FileTable {
             (Class::SignalFd, fdinfo::Kind::SignalFd(mask)) => {
                 FileKind::SignalFd(SignalFd { mask })
             }
-            (Class::Epoll, kind) => {
-                let targets = if let fdinfo::Kind::Epoll(targets) = kind {
-                    targets
-                } else {
-                    Vec::new()
-                };
-                self.epolls.push(FoundEpoll {
-                    named_by: (pid, seen.fd),
-                    id: self.next_id(),
-                    targets,
-                });
-                FileKind::Epoll(Epoll {
-                    busy_poll: kernel::busy_poll(&seen.own).map(|(usecs, budget, is_preferred)| {
-                        BusyPoll {
-                            usecs,
-                            budget,
-                            is_preferred,
-                        }
-                    }),
-                    ..Epoll::default()
-                })
-            }
+            (Class::Epoll, kind) => self.epoll(kind, &seen.own, (pid, seen.fd)),
             (Class::Memfd, _) => {
                 return self
                     .add_memfd(seen.own, &seen.stat, &seen.link, flags, owner, pos)
