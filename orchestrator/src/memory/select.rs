@@ -59,6 +59,11 @@ pub fn select(vmas: &mut [Vma], pages: &[Pages]) -> Vec<Wanted> {
         while pages.get(first).is_some_and(|run| run.end <= vma.start) {
             first += 1;
         }
+        if vma.kind == VmaKind::Vdso {
+            // All of it: in a child that has not used it none is present, and whoever restores compares it.
+            push(&mut wanted, wanted_of(vma, vma.start, vma.end));
+            continue;
+        }
         for run in pages[first..].iter().take_while(|run| run.start < vma.end) {
             let (start, end) = (run.start.max(vma.start), run.end.min(vma.end));
             if run.guard {
@@ -82,9 +87,9 @@ fn is_stored(vma: &Vma, run: &Pages) -> bool {
         VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack => has_content && !run.zero,
         VmaKind::FilePrivate(_) => has_content && !run.file,
         VmaKind::Memfd(_) => vma.is_private() && has_content && !run.file,
-        VmaKind::Vdso => has_content,
         VmaKind::FileShared(_)
         | VmaKind::SharedAnonymous(_)
+        | VmaKind::Vdso
         | VmaKind::Vvar
         | VmaKind::Vsyscall => false,
     }

@@ -18,6 +18,8 @@ pub struct FdInfo {
     pub mnt_id: i32,
     /// Inode (5.14 and up).
     pub ino: Option<u64>,
+    /// Descriptors that wait in a Unix socket (`scm_fds`, 5.5).
+    pub in_flight: u32,
     /// What this kind says.
     pub kind: Kind,
     /// Locks held through it.
@@ -122,6 +124,7 @@ pub fn parse(bytes: &[u8]) -> Result<FdInfo> {
         flags: 0,
         mnt_id: 0,
         ino: None,
+        in_flight: 0,
         kind: Kind::Plain,
         locks: Vec::new(),
         other: Vec::new(),
@@ -138,6 +141,10 @@ pub fn parse(bytes: &[u8]) -> Result<FdInfo> {
             }
             b"mnt_id" => info.mnt_id = line.number("a mount")?,
             b"ino" => info.ino = Some(line.number("an inode")?),
+            b"scm_fds" => {
+                line.skip_blanks();
+                info.in_flight = line.number("a number of descriptors")?;
+            }
             b"lock" => info.locks.push(parse_lock(&mut line)?),
             _ if of_kind(&mut info.kind, key, &mut line)? => {}
             _ => info.other.push(whole.rest().to_vec()),
@@ -307,8 +314,9 @@ mod tests {
         assert_eq!((info.mnt_id, info.ino), (15, Some(1053)));
         assert_eq!(info.kind, Kind::Plain);
         assert!(parse(b"pos:\t0\n").is_err());
-        let info = parse(b"pos:\t0\nflags:\t00\nmnt_id:\t1\nscm_fds: 3\n").expect("parses");
-        assert_eq!((info.other, info.ino), (vec![b"scm_fds: 3".to_vec()], None));
+        let info = parse(b"pos:\t0\nflags:\t00\nmnt_id:\t1\nscm_fds: 3\nnew: 4\n").expect("parses");
+        assert_eq!((info.in_flight, info.ino), (3, None));
+        assert_eq!(info.other, [b"new: 4".to_vec()]);
     }
 
     #[test]

@@ -313,6 +313,11 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
+            (Class::Socket, _) if seen.info.in_flight != 0 => {
+                let number = seen.info.in_flight;
+                let reason = format!("{number} descriptors wait in it, which is not kept yet");
+                return Err((reason, String::new()));
+            }
             (Class::Socket, _) => self.socket(&seen.own, seen.stat.ino, (pid, seen.fd))?,
             (Class::Fifo, _) => {
                 let node = self.path_file(&seen.own, &seen.link, &seen.stat, pos)?;
