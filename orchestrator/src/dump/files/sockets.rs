@@ -72,7 +72,7 @@ impl FileTable {
                     0 => {
                         "it is connected to nothing, or its other end is closed, which is not kept yet"
                     }
-                    _ => "a process outside holds its other end",
+                    _ => "its other end is outside of what is dumped, or cannot be kept",
                 };
                 refusals.push(refusal(&found, reason.into()));
                 continue;

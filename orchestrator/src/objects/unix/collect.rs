@@ -89,6 +89,9 @@ pub fn collect(own: impl AsFd, ino: u32) -> Result<UnixSocket, String> {
         shutdown: 0,
         options,
         queue: queue(own, kind).map_err(|error| match error {
+            Some(error) if matches!(error.errno as i32, libc::EINVAL | libc::ENOTCONN) => {
+                "a socket that is connected to nothing is not kept yet".into()
+            }
             Some(error) => lost(error),
             None => "what waits in it comes with descriptors or of several senders, which is not kept yet".into(),
         })?,
