@@ -35,6 +35,12 @@ pub fn start(args: &CommonArgs) -> anyhow::Result<()> {
             args.verbosity
         ),
     };
+    if let Some(dir) = args.work_dir.as_ref().filter(|dir| !dir.is_dir()) {
+        anyhow::bail!(
+            "--work-dir {}: there is no such folder; make it first",
+            dir.display()
+        );
+    }
     let format = Lines {
         begin: Instant::now(),
         pid: args.log_pid.then(std::process::id),

@@ -56,15 +56,24 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Help and version are no errors; anything else is one, with the peer's exit status.
+/// Help and version are no errors; anything else is one, in a line like all others, with the peer's exit status.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing is to be done where the terminal is gone.
-    let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+    if !error.use_stderr() {
+        // Nothing is to be done where the terminal is gone.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
+    let words = error.render().to_string();
+    // The first paragraph says what is wrong; the others, what could be meant.
+    let first = words.lines().take_while(|line| !line.is_empty());
+    let first: Vec<&str> = first.map(str::trim).collect();
+    let first = first.join(" ");
+    let first = first.strip_prefix("error: ").unwrap_or(&first);
+    say::error(format_args!(
+        "Error (orchestrator): {}; orchestrator --help lists all options",
+        say::printable(first)
+    ));
+    ExitCode::FAILURE
 }
 
 fn finish(
