@@ -21,24 +21,25 @@ const SHARED: [(Kcmp, &str); 4] = [
 /// Refuses what processes share that are no threads of one another.
 pub fn refuse_shared(living: &[&Frozen], refusals: &mut Vec<Refusal>) {
     for (what, words) in SHARED {
-        let mut order: Vec<&&Frozen> = living.iter().collect();
-        let compare = |a: &&&Frozen, b: &&&Frozen| {
-            kcmp(a.pid().leader(), b.pid().leader(), what).unwrap_or(Ordering::Less)
-        };
-        // The kernel's order is total and stays while they stand still.
-        order.sort_by(compare);
-        for pair in order.windows(2) {
-            if compare(&pair[0], &pair[1]) == Ordering::Equal {
+        // In the kernel's order, which is total and stays while they stand still. One that is killed meanwhile has no place in it,
+        // and makes the dump fail later.
+        let mut order: Vec<&Frozen> = Vec::with_capacity(living.len());
+        for &task in living {
+            let compare = |other: &Frozen| kcmp(other.pid().leader(), task.pid().leader(), what);
+            let place = order.partition_point(|other| compare(other) == Ok(Ordering::Less));
+            let next = order.get(place).copied();
+            if let Some(other) = next.filter(|other| compare(other) == Ok(Ordering::Equal)) {
                 refusals.push(Refusal {
-                    task: pair[1].pid().0,
+                    task: task.pid().0,
                     object: words.into(),
                     reason: format!(
                         "it shares it with process {} (by a flag of clone, or vfork), which is not kept yet",
-                        pair[0].pid()
+                        other.pid()
                     ),
                     remedy: String::new(),
                 });
             }
+            order.insert(place, task);
         }
     }
 }
