@@ -22,6 +22,7 @@ use crate::memory::{self, output::PageOutput};
 use crate::procfs;
 use crate::snapshot::{Origin, Snapshot};
 use crate::support::Loss;
+use crate::sys::signal::SignalsBlocked;
 use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen, Tree};
 use collect::{Facts, collect};
@@ -134,7 +135,11 @@ impl Failure {
 /// # Errors
 /// With the word what became of the target.
 pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
-    dump_tree(settings, dir).map_err(|failure| failure.checked(settings.pid))
+    // Whoever interrupts us is heard when the target is as it was: to die in the middle leaves our memory in it.
+    let quiet = SignalsBlocked::new().map_err(|error| untouched(Error::Own(error)))?;
+    let dumped = dump_tree(settings, dir);
+    drop(quiet);
+    dumped.map_err(|failure| failure.checked(settings.pid))
 }
 
 fn dump_tree(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {

@@ -94,6 +94,12 @@ impl Dir {
         Ok(own)
     }
 
+    /// Returns the names of what is in the folder.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        folder::names(&self.fd)
+            .map_err(|error| failed("list", "the images folder", error.errno.into()))
+    }
+
     /// Removes a folder in this one, which is empty.
     pub(super) fn remove_folder(&self, name: &str) -> Result<()> {
         folder::remove_folder(&self.fd, name)

@@ -79,9 +79,20 @@ impl ImageWriter {
         self.put_in_place()
     }
 
+    /// Removes the files of an older set that this one does not have: they would be read as its own.
+    fn remove_older(&self) -> Result<()> {
+        for name in self.dir.names()? {
+            if is_of_a_set(&name) && !self.created.contains(&name) {
+                self.dir.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves all files to where they belong, the inventory last: without one there is no set.
     fn put_in_place(&mut self) -> Result<()> {
         self.dir.remove(INVENTORY)?;
+        self.remove_older()?;
         let mut moved: Vec<&str> = Vec::new();
         let others = self.created.iter().filter(|name| *name != INVENTORY);
         for name in others.map(String::as_str).chain([INVENTORY]) {
@@ -325,6 +336,44 @@ impl Drop for ImageWriter {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Names of images of which a set has one.
+const SINGLE: [&str; 12] = [
+    "pstree.img",
+    "files.img",
+    "seccomp.img",
+    "timens-0.img",
+    "pipes-data.img",
+    "fifo-data.img",
+    "sk-queues.img",
+    "filelocks.img",
+    "remap-fpath.img",
+    "memfd.img",
+    "tty-info.img",
+    "stats-dump",
+];
+/// Beginnings of the names of images of which a set has many: a number follows.
+const NUMBERED: [&str; 9] = [
+    "core-",
+    "ids-",
+    "fs-",
+    "fdinfo-",
+    "mm-",
+    "pagemap-shmem-",
+    "pagemap-",
+    "pages-",
+    "ghost-file-",
+];
+
+/// Returns whether a file is one that a set has. Others in the folder are nobody's business.
+fn is_of_a_set(name: &str) -> bool {
+    let is_number = |name: &str| {
+        let number = name.strip_suffix(".img").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut rests = NUMBERED.iter().filter_map(|begin| name.strip_prefix(begin));
+    SINGLE.contains(&name) || rests.any(is_number)
 }
 
 /// Returns the names of the extensions that a snapshot needs.

@@ -93,6 +93,32 @@ fn an_abandoned_writer_leaves_the_older_set_as_it_was() {
 }
 
 #[test]
+fn a_set_has_no_files_of_an_older_one_and_leaves_others_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let older = [
+        "core-7.img",
+        "pages-9.img",
+        "ghost-file-1f.img",
+        "filelocks.img",
+    ];
+    let others = ["disk.img", "core-.img", "pages-x.img", "dump.log"];
+    for name in older.iter().chain(&others) {
+        std::fs::write(dir.path().join(name), b"old").unwrap();
+    }
+    write(dir.path(), &rich::snapshot(), &PAGES).unwrap();
+    let left = names(dir.path());
+    assert!(
+        older.iter().all(|name| !left.contains(&name.to_string())),
+        "{left:?}"
+    );
+    assert!(
+        others.iter().all(|name| left.contains(&name.to_string())),
+        "{left:?}"
+    );
+    read(dir.path()).unwrap();
+}
+
+#[test]
 fn one_dump_writes_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let writer = ImageWriter::create(dir.path()).unwrap();
