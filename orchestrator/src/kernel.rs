@@ -3,17 +3,17 @@
 //! The restored tree begins with the execution of a program, which changes credentials. So those told here are what that
 //! leaves ([`after_exec`]), not what this process has now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use object::{Object, ObjectSymbol};
 
 use crate::blobs;
 use crate::image::ImageSet;
-use crate::plan::host::LIMITS;
+use crate::plan::host::{HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
-use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status};
-use crate::snapshot::{Creds, Limit, Mm, PAGE_SIZE, PageLocation, VmaKind};
+use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
+use crate::snapshot::{Creds, Limit, Mm, PAGE_SIZE, PageLocation, TerminalInfo, VmaKind};
 use crate::sys::{self, Pid, Tid, file, process, sched};
 
 /// A question that the system did not answer.
@@ -46,6 +46,7 @@ type Result<T> = std::result::Result<T, Error>;
 
 /// `CAP_LAST_CAP` of kernels that do not say.
 const LAST_CAP: &str = "/proc/sys/kernel/cap_last_cap";
+const MAX_QUEUED_EVENTS: &str = "/proc/sys/fs/inotify/max_queued_events";
 const PIPE_MAX_SIZE: &str = "/proc/sys/fs/pipe-max-size";
 const MMAP_MIN_ADDR: &str = "/proc/sys/vm/mmap_min_addr";
 /// Most bytes of a dumped vDSO's code; today's have two or three pages.
@@ -62,6 +63,7 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         dumped_vdso: dumped_vdsos(images)?,
         timer_restore_ids: process::can_restore_timer_ids(),
         has_area_names: process::can_name_memory(),
+        may_suspend_seccomp: may_suspend_seccomp(this)?,
         creds: own_creds(this)?,
         sid: place.session,
         pgid: place.pgrp,
@@ -71,10 +73,37 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         affinity: sched::getaffinity(Tid::this())?,
         has_autogroup: attributes::has_autogroups(),
         terminal: terminal_path(place.tty_nr),
+        ptys: ptys(images),
         last_cap: number(LAST_CAP)? as u32,
         pipe_max_size: number(PIPE_MAX_SIZE)? as u32,
+        hidden: hidden(),
+        inotify_max_events: number(MAX_QUEUED_EVENTS).map_or(0, |most| most as u32),
         xcr0: arch::native::xstate::enabled(),
+        segments: match images.snapshot.segments.is_empty() {
+            true => Vec::new(),
+            false => host_segments()?,
+        },
     })
+}
+
+fn host_segments() -> Result<Vec<HostSegment>> {
+    let table = sysvipc::read_shm()?;
+    let segment = |shm: &sysvipc::Shm| HostSegment {
+        id: shm.id,
+        key: shm.key,
+        size: shm.size,
+        creator: shm.creator,
+        changed: shm.changed,
+        attached: shm.attached,
+    };
+    Ok(table.iter().map(segment).collect())
+}
+
+/// Returns whether `PTRACE_O_SUSPEND_SECCOMP` is ours to set (`check_ptrace_options`, `kernel/ptrace.c`).
+pub(crate) fn may_suspend_seccomp(this: Pid) -> Result<bool> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = status::read(this)?;
+    Ok(status.cap_effective & 1 << CAP_SYS_ADMIN != 0 && status.seccomp == 0)
 }
 
 fn number(path: &'static str) -> Result<u64> {
@@ -91,6 +120,33 @@ fn own_limits(this: Pid) -> Result<[Limit; LIMITS]> {
         soft: limit.soft,
         hard: limit.hard,
     }))
+}
+
+/// Returns the indices of pseudo-terminals that are in use, where the images have some.
+fn ptys(images: &ImageSet) -> BTreeSet<u32> {
+    let has_some = images
+        .snapshot
+        .terminals
+        .iter()
+        .any(TerminalInfo::is_master);
+    let entries = has_some
+        .then(|| std::fs::read_dir("/dev/pts").ok())
+        .flatten();
+    let names = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect()
+}
+
+/// Returns a path that nobody has.
+fn hidden() -> Vec<u8> {
+    use std::os::unix::ffi::OsStringExt;
+    let name = format!("orchestrator-sockets-{}", std::process::id());
+    std::env::temp_dir().join(name).into_os_string().into_vec()
 }
 
 /// Returns the login user; kernels without audit have no such file.

@@ -1,10 +1,10 @@
 //! The self-cure: the orchestrator died, so each hijacked thread goes back by itself.
 //!
-//! What batches left open is undone first, by whoever comes first; then the others are woken, as the kernel wakes one
-//! waiter only; then `rt_sigreturn` brings back registers, extended state and mask at once. The mapping stays: a thread
+//! Each is woken by the kernel, at a word of its own. What batches left open is undone first, by whoever comes first and may:
+//! a thread under seccomp makes no call but the last, by which nothing is left open in its process. Then `rt_sigreturn` brings back registers, extended state and mask at once. The mapping stays: a thread
 //! cannot unmap the code it runs.
 
-use crate::{nr, wake};
+use crate::nr;
 use arch::abi::injection::{Control, Slot};
 use arch::abi::program::Op;
 use arch::machine;
@@ -16,7 +16,10 @@ use core::sync::atomic::Ordering;
 /// The slot's frame was prepared for this thread, and the cleanup operations of the control block are readable.
 pub unsafe fn cure(slot: &Slot, control: &Control) -> ! {
     slot.cured.store(1, Ordering::Release);
-    let count = control.cleanup_count.swap(0, Ordering::AcqRel);
+    let count = match slot.confined {
+        0 => control.cleanup_count.swap(0, Ordering::AcqRel),
+        _ => 0,
+    };
     for index in 0..count {
         // SAFETY: the control block says how many there are.
         let place = unsafe { (control.cleanup_ops as *const Op).add(index as usize) };
@@ -25,7 +28,6 @@ pub unsafe fn cure(slot: &Slot, control: &Control) -> ! {
         // SAFETY: cleanup operations have immediate arguments, and close what batches opened.
         unsafe { machine::call(&op, &op.args) };
     }
-    wake(&control.lifeline);
     // SAFETY: the frame is the one prepared for this thread.
     unsafe { sigreturn(slot.frame) }
 }

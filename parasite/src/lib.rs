@@ -51,7 +51,12 @@ pub unsafe extern "C" fn run(slot: *mut u8) -> ! {
     let control = unsafe { &*(slot.control as *const Control) };
     loop {
         let done = slot.reply.load(Ordering::Acquire);
-        if !wait(slot, control, done) {
+        let is_asked = slot.request.load(Ordering::Acquire) != done;
+        let lives = match is_asked {
+            true => is_held(slot),
+            false => wait(slot, done),
+        };
+        if !lives {
             // SAFETY: the frame was prepared before the thread was sent here, by the caller's promise.
             unsafe { cure::cure(slot, control) };
         }
@@ -60,19 +65,24 @@ pub unsafe extern "C" fn run(slot: *mut u8) -> ! {
             continue;
         }
         // SAFETY: the batch is in shared memory, by the caller's promise.
-        unsafe { run_batch(slot) };
+        if !unsafe { run_batch(slot) } {
+            continue;
+        }
         slot.reply.store(request, Ordering::Release);
         wake(&slot.reply);
     }
 }
 
 /// Waits for news and returns whether the orchestrator lives.
-fn wait(slot: &Slot, control: &Control, done: u32) -> bool {
-    let alive = control.lifeline.load(Ordering::Acquire);
+fn wait(slot: &Slot, done: u32) -> bool {
+    let alive = slot.lifeline.load(Ordering::Acquire);
     if alive & OWNER_DIED != 0 {
         return false;
     }
-    let waiters = [(&slot.request, done), (&control.lifeline, alive)].map(|(word, value)| Waiter {
+    if slot.spin.load(Ordering::Acquire) != 0 {
+        return spin(slot, done);
+    }
+    let waiters = [(&slot.request, done), (&slot.lifeline, alive)].map(|(word, value)| Waiter {
         value: u64::from(value),
         word: core::ptr::from_ref(word) as u64,
         flags: WAITER_FLAGS,
@@ -80,7 +90,24 @@ fn wait(slot: &Slot, control: &Control, done: u32) -> bool {
     });
     // SAFETY: two waiters are read; no timeout. Whatever comes back, the words are looked at again.
     unsafe { arch::native::gate::syscall(nr::FUTEX_WAITV, waiters.as_ptr() as u64, 2, 0, 0, 0, 0) };
-    control.lifeline.load(Ordering::Acquire) & OWNER_DIED == 0
+    is_held(slot)
+}
+
+/// Waits for news out of the kernel, until the thread is stopped.
+fn spin(slot: &Slot, done: u32) -> bool {
+    slot.spins.store(1, Ordering::Release);
+    while is_held(slot) {
+        if slot.request.load(Ordering::Acquire) != done {
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+    false
+}
+
+/// Returns whether the orchestrator lives.
+fn is_held(slot: &Slot) -> bool {
+    slot.lifeline.load(Ordering::Acquire) & OWNER_DIED == 0
 }
 
 /// Wakes all who wait for a word.
@@ -90,14 +117,18 @@ fn wake(word: &AtomicU32) {
     unsafe { arch::native::gate::syscall(nr::FUTEX, word, FUTEX_WAKE, i32::MAX as u64, 0, 0, 0) };
 }
 
-/// Runs the batch up to the first operation whose result it does not accept.
+/// Runs the batch up to the first operation whose result it does not accept, and returns whether the orchestrator lives: it
+/// is looked for before each, as a thread under seccomp may make none once it is gone.
 ///
 /// # Safety
 /// Operations and results lie where the slot says, and addresses in the operations mean what they are meant for.
-unsafe fn run_batch(slot: &Slot) {
+unsafe fn run_batch(slot: &Slot) -> bool {
     let results = slot.results as *mut i64;
     let mut index = 0;
     while index < slot.count {
+        if !is_held(slot) {
+            return false;
+        }
         // SAFETY: `index` is below the number of operations there.
         let place = unsafe { (slot.ops as *const Op).add(index as usize) };
         // SAFETY: in bounds, as above, and written before the request was made.
@@ -117,6 +148,7 @@ unsafe fn run_batch(slot: &Slot) {
         index += 1;
     }
     slot.stopped_at.store(index, Ordering::Release);
+    is_held(slot)
 }
 
 /// Makes one operation.

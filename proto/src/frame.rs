@@ -28,6 +28,14 @@ pub enum Error {
     /// It is shorter than it says.
     #[error("it ends in the middle of {0}")]
     Truncated(&'static str),
+    /// It has not as many records as were written.
+    #[error("it has {found} records, and {wanted} were written")]
+    Records {
+        /// How many it has.
+        found: u64,
+        /// How many were written.
+        wanted: u64,
+    },
     /// A record is longer than any is.
     #[error("record {record} says it has {length} bytes, more than any has")]
     TooLong {
@@ -51,7 +59,19 @@ pub enum Error {
 
 /// Encodes a file in memory, to be written in one go.
 #[derive(Debug)]
-pub struct Writer(Vec<u8>);
+pub struct Writer {
+    bytes: Vec<u8>,
+    records: u64,
+}
+
+/// A file that was encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// How many records are in it: nothing in the file says so, and one that is cut between two of them looks whole.
+    pub records: u64,
+}
 
 impl Writer {
     /// Starts a file of this kind.
@@ -61,7 +81,7 @@ impl Writer {
         for word in kind.family.into_iter().chain([kind.own]) {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
-        Self(bytes)
+        Self { bytes, records: 0 }
     }
 
     /// Appends a record.
@@ -71,22 +91,32 @@ impl Writer {
     pub fn record(&mut self, record: &impl Message) {
         let len = record.encoded_len();
         assert!(len <= MAX_RECORD as usize, "a record of {len} bytes");
-        self.0.reserve(4 + len);
-        self.0.extend_from_slice(&(len as u32).to_le_bytes());
+        self.records += 1;
+        self.bytes.reserve(4 + len);
+        self.bytes.extend_from_slice(&(len as u32).to_le_bytes());
         record
-            .encode(&mut self.0)
+            .encode(&mut self.bytes)
             .expect("a Vec grows as it is written to");
     }
 
     /// Appends the raw bytes that follow a record.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Returns the file's bytes.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.bytes
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub fn done(self) -> Encoded {
+        Encoded {
+            bytes: self.bytes,
+            records: self.records,
+        }
     }
 }
 
@@ -131,6 +161,11 @@ impl<R: Read> Reader<R> {
             Ok(message) => Ok(Some(message)),
             Err(source) => Err(Error::Record { record, source }),
         }
+    }
+
+    /// Returns how many records were read.
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// Returns the raw bytes that follow a record.

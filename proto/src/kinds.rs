@@ -57,8 +57,14 @@ common! {
     FIFO_DATA = 0x5933_3054;
     /// `sk-queues.img`.
     SK_QUEUES = 0x5626_4026;
+    /// `bpfmap-data.img`.
+    BPFMAP_DATA = 0x6432_4033;
+    /// `ipcns-shm-ID.img`.
+    IPCNS_SHM = 0x4628_3044;
     /// `memfd.img`.
     MEMFD = 0x4845_3499;
+    /// `tty-data.img`.
+    TTY_DATA = 0x5941_3026;
     /// `tty-info.img`.
     TTY_INFO = 0x5945_3036;
     /// `seccomp.img`.

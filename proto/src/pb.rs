@@ -937,7 +937,7 @@ pub struct CredsEntry {
     pub cap_amb: ::prost::alloc::vec::Vec<u32>,
 }
 /// Of inventory_entry.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExtInventory {
     /// CLOCK_REALTIME at the dump, in nanoseconds.
     #[prost(uint64, optional, tag = "1")]
@@ -945,6 +945,18 @@ pub struct ExtInventory {
     /// Names of what the set uses that the peer does not know: "parent-task-pages".
     #[prost(string, repeated, tag = "2")]
     pub extensions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// All other files of the set.
+    #[prost(message, repeated, tag = "3")]
+    pub image: ::prost::alloc::vec::Vec<ExtImage>,
+}
+/// A file of an image set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtImage {
+    #[prost(string, required, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How many records it has; none for files of raw bytes.
+    #[prost(uint64, optional, tag = "2")]
+    pub records: ::core::option::Option<u64>,
 }
 /// Of task_core_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -961,6 +973,12 @@ pub struct ExtTask {
     /// PR_GET_MEMORY_MERGE (Linux 6.4).
     #[prost(bool, optional, tag = "5")]
     pub memory_merge: ::core::option::Option<bool>,
+    /// Device number of the controlling terminal, as /proc/PID/stat; 0 = none.
+    #[prost(uint32, optional, tag = "8")]
+    pub terminal: ::core::option::Option<u32>,
+    /// Signal that its end sends its parent, where that is not SIGCHLD; 0 for none.
+    #[prost(uint32, optional, tag = "9")]
+    pub exit_signal: ::core::option::Option<u32>,
 }
 /// A memory policy, of a thread or an area: get_mempolicy(2).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1073,6 +1091,13 @@ pub struct ExtMm {
     #[prost(uint32, optional, tag = "3")]
     pub mlockall: ::core::option::Option<u32>,
 }
+/// Of pagemap_entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtPagemap {
+    /// The bytes lie in pages-ID.img of this number, not in that of the head, at the next place there.
+    #[prost(uint32, optional, tag = "1")]
+    pub pages_id: ::core::option::Option<u32>,
+}
 /// Of vma_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtVma {
@@ -1126,6 +1151,125 @@ pub struct ExtEpollTarget {
     /// Id in files.img of the open file description that is watched: the descriptor may have been closed since, or moved.
     #[prost(uint32, optional, tag = "1")]
     pub file: ::core::option::Option<u32>,
+}
+/// Of pidfd_entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtPidfd {
+    /// How a process that is gone has ended, as wait(2) tells it: PIDFD_GET_INFO (Linux 6.15).
+    #[prost(uint32, optional, tag = "1")]
+    pub exit_status: ::core::option::Option<u32>,
+}
+/// Of ipc_shm_entry: what tells a segment of the host's namespace from another that has got its id since.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtIpcShm {
+    /// Process that made it.
+    #[prost(int32, required, tag = "1")]
+    pub creator: i32,
+    /// When it was made or its owner or mode changed, in seconds since 1970.
+    #[prost(int64, required, tag = "2")]
+    pub changed: i64,
+}
+/// Of tty_info_entry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtTerminal {
+    /// What the bytes in tty-data.img are, in order; none: all that there are wait, and are no line yet.
+    #[prost(message, repeated, tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<ExtLine>,
+    /// Output was stopped: 1 by the stop character, 2 by TCXONC.
+    #[prost(uint32, optional, tag = "2")]
+    pub flow: ::core::option::Option<u32>,
+    /// TIOCPKT_*, not yet read.
+    #[prost(uint32, optional, tag = "3")]
+    pub packet_status: ::core::option::Option<u32>,
+    /// Nobody has opened the slave yet.
+    #[prost(bool, optional, tag = "4")]
+    pub unopened: ::core::option::Option<bool>,
+    /// Device number of the terminal behind /dev/tty.
+    #[prost(uint32, optional, tag = "5")]
+    pub device: ::core::option::Option<u32>,
+}
+/// Input that one read gives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtLine {
+    /// Bytes.
+    #[prost(uint32, required, tag = "1")]
+    pub length: u32,
+    /// 0 nothing yet, 1 its last byte, 2 the end of file.
+    #[prost(uint32, required, tag = "2")]
+    pub end: u32,
+}
+/// Process, user and group: struct ucred.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtUcred {
+    #[prost(uint32, required, tag = "1")]
+    pub pid: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub gid: u32,
+}
+/// Of unix_sk_entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtUnixSk {
+    /// SO_PEERCRED; of a listening socket, what those that connect to it are told.
+    #[prost(message, optional, tag = "1")]
+    pub peer_credentials: ::core::option::Option<ExtUcred>,
+    /// Datagrams: the socket that it is connected to is closed; what that was called, as name.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub lost_peer: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// The next call is told ECONNRESET.
+    #[prost(bool, optional, tag = "3")]
+    pub reset: ::core::option::Option<bool>,
+}
+/// Of sk_packet_entry.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtSkPacket {
+    /// Name of the sender, as unix_sk_entry.name.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub sender: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// SCM_CREDENTIALS.
+    #[prost(message, optional, tag = "2")]
+    pub credentials: ::core::option::Option<ExtUcred>,
+}
+/// Of fh_entry: a file that is watched and was deleted under its path.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtHandle {
+    /// The ghost-file-ID.img that holds it: it has no name.
+    #[prost(uint32, optional, tag = "1")]
+    pub ghost: ::core::option::Option<u32>,
+    /// Id in files.img of what leads to it: it has other names.
+    #[prost(uint32, optional, tag = "2")]
+    pub link: ::core::option::Option<u32>,
+}
+/// Of inotify_file_entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtInotify {
+    /// Events waited in it. The restore leaves the one in it that says so: IN_Q_OVERFLOW.
+    #[prost(bool, optional, tag = "1")]
+    pub overflow: ::core::option::Option<bool>,
+}
+/// Of fanotify_file_entry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtFanotify {
+    /// FAN_MARK_FILESYSTEM (Linux 4.20), which the peer has no type of mark for.
+    #[prost(message, repeated, tag = "1")]
+    pub mark: ::prost::alloc::vec::Vec<ExtFilesystemMark>,
+}
+/// A mark on a file system, as fdinfo tells it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtFilesystemMark {
+    /// Device, as the kernel packs it.
+    #[prost(uint32, required, tag = "1")]
+    pub dev: u32,
+    /// A place where it is mounted.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, required, tag = "3")]
+    pub mflags: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub mask: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub ignored_mask: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RlimitEntry {
@@ -1626,6 +1770,8 @@ pub struct FhEntry {
     pub path: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(uint32, optional, tag = "5")]
     pub mnt_id: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtHandle>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IrmapCacheEntry {
@@ -1673,6 +1819,8 @@ pub struct FanotifyFileEntry {
     pub evflags: u32,
     #[prost(message, repeated, tag = "6")]
     pub mark: ::prost::alloc::vec::Vec<FanotifyMarkEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtFanotify>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FanotifyInodeMarkEntry {
@@ -1717,6 +1865,8 @@ pub struct InotifyFileEntry {
     pub fown: FownEntry,
     #[prost(message, repeated, tag = "5")]
     pub wd: ::prost::alloc::vec::Vec<InotifyWdEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtInotify>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InotifyWdEntry {
@@ -1972,6 +2122,8 @@ pub struct PidfdEntry {
     pub nspid: i32,
     #[prost(message, required, tag = "5")]
     pub fown: FownEntry,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtPidfd>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PipeEntry {
@@ -2216,6 +2368,8 @@ pub struct UnixSkEntry {
     pub ns_id: ::core::option::Option<u32>,
     #[prost(sint32, optional, tag = "17", default = "-1")]
     pub mnt_id: ::core::option::Option<i32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtUnixSk>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimerfdEntry {
@@ -2279,7 +2433,7 @@ pub struct TtyFileEntry {
     #[prost(uint32, optional, tag = "6")]
     pub regf_id: ::core::option::Option<u32>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TtyInfoEntry {
     #[prost(uint32, required, tag = "1")]
     pub id: u32,
@@ -2311,6 +2465,8 @@ pub struct TtyInfoEntry {
     pub uid: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "15")]
     pub gid: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtTerminal>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TtyPtyEntry {
@@ -2605,7 +2761,7 @@ pub struct GhostFileEntry {
     #[prost(bytes = "vec", optional, tag = "11")]
     pub symlnk_target: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InventoryEntry {
     #[prost(uint32, required, tag = "1")]
     pub img_version: u32,
@@ -2721,6 +2877,8 @@ pub struct IpcShmEntry {
     pub in_pagemaps: ::core::option::Option<bool>,
     #[prost(uint32, optional, tag = "4")]
     pub hugetlb_flag: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtIpcShm>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IpcVarEntry {
@@ -3152,6 +3310,9 @@ pub struct PagemapEntry {
     pub flags: ::core::option::Option<u32>,
     #[prost(uint64, optional, tag = "5")]
     pub nr_pages: ::core::option::Option<u64>,
+    /// What the peer does not keep.
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtPagemap>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PagemapHead {
@@ -3254,6 +3415,8 @@ pub struct SkPacketEntry {
     pub length: u32,
     #[prost(message, repeated, tag = "4")]
     pub scm: ::prost::alloc::vec::Vec<ScmEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtSkPacket>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DumpStatsEntry {

@@ -222,8 +222,8 @@ impl Victim {
         let verdict = self.verdict();
         assert!(
             heard,
-            "no answer after {PATIENCE:?}, state {:?}: [{}]",
-            self.state(),
+            "no answer after {PATIENCE:?}, {}: [{}]",
+            self.whereabouts(),
             self.tail()
         );
         assert_eq!(
@@ -277,15 +277,35 @@ impl Victim {
             .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|path| path == self.output))
     }
 
+    /// What the kernel tells of one that does not answer.
+    fn whereabouts(&self) -> String {
+        let read = |name| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid));
+        let status = read("status").unwrap_or_default();
+        let words = ["State:", "TracerPid:", "SigPnd:", "ShdPnd:", "SigBlk:"];
+        let words = words.map(|name| format!("{name} {}", field(&status, name).unwrap_or("?")));
+        let call = read("syscall").unwrap_or_default();
+        let channel = read("wchan").unwrap_or_default();
+        format!("{}, in {channel}: {}", words.join(", "), call.trim())
+    }
+
     fn tail(&self) -> String {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// Undoes what outlives a process that was killed: its child, its semaphores.
+    /// Undoes what outlives a process that was killed: its child, its semaphores, its shared memory.
     fn clean(&self) {
         let text = self.text();
+        for id in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("segment "))
+        {
+            let _ = Command::new("ipcrm")
+                .args(["-m", id])
+                .stderr(Stdio::null())
+                .status();
+        }
         if let Some(id) = field(&text, "semaphores ") {
             let _ = Command::new("ipcrm")
                 .args(["-s", id])

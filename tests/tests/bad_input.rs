@@ -33,6 +33,18 @@ fn entries(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Returns where the records of an image end, but for the last, if it is made of records alone.
+fn ends_of_records(bytes: &[u8]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..at + 4) {
+        ends.push(at);
+        at += 4 + u32::from_le_bytes(length.try_into().expect("4 bytes")) as usize;
+    }
+    assert_eq!(at, bytes.len(), "records do not end where the file does");
+    ends
+}
+
 fn dump_of(pid: &str) -> (std::process::Output, Vec<String>) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let output = run(&["dump", pid, "-D", dir.path().to_str().expect("UTF-8")]);
@@ -321,6 +333,105 @@ fn a_target_that_ends_in_the_middle_is_told_of_soon() {
         assert!(
             output.status.success() || !words.contains("runs on"),
             "{words}"
+        );
+    }
+}
+
+/// A file that is cut where a record ends looks whole: it is known by the number of its records.
+#[test]
+fn images_that_are_cut_between_two_records() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("pipes", Link::Dynamic) else {
+        return;
+    };
+    let mut victim = program.start(&[]);
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    let mut tried = 0;
+    for name in entries(&images.0) {
+        let begins = ["pstree", "files", "fdinfo-", "pagemap-", "memfd", "fs-"];
+        if !begins.iter().any(|begin| name.starts_with(begin)) {
+            continue;
+        }
+        let path = images.0.join(&name);
+        let whole = std::fs::read(&path).expect("an image");
+        let ends = ends_of_records(&whole);
+        // The first, one in the middle, and the last.
+        let some = [ends.first(), ends.get(ends.len() / 2), ends.last()];
+        for &end in some.into_iter().flatten() {
+            std::fs::write(&path, &whole[..end]).expect("a cut image");
+            let output = images.try_restore(&["-d"]);
+            assert_refused(&output, &[&name]);
+            tried += 1;
+        }
+        std::fs::remove_file(&path).expect("no image");
+        assert_refused(&images.try_restore(&["-d"]), &[&name]);
+        std::fs::write(&path, &whole).expect("the whole image");
+    }
+    assert!(tried > 10, "only {tried} cuts");
+    images.restore();
+    victim.check();
+}
+
+fn run_id(images: &Images) -> String {
+    let set = ::orchestrator::image::read(&images.0).expect("an image set");
+    set.snapshot.origin.run_id.expect("the id of the dump")
+}
+
+/// A dump that is killed while its set takes the place of an older one leaves the new one, whichever of its files have moved.
+#[test]
+fn a_set_on_its_way_to_its_place_is_whole() {
+    let Some(mut victim) = counter() else {
+        return;
+    };
+    let [older, newer] = ["older", "newer"].map(|name| Images::new(&victim, name));
+    older.dump(victim.pid, &["--leave-running"]);
+    newer.dump(victim.pid, &["--leave-running"]);
+    let wanted = run_id(&newer);
+    assert_ne!(run_id(&older), wanted);
+    let files = entries(&newer.0);
+    let way = older.0.join(".orchestrator-complete");
+    std::fs::create_dir(&way).expect("a folder");
+    for name in &files {
+        std::fs::copy(newer.0.join(name), way.join(name)).expect("a copy");
+    }
+    // Of the older one, and not of this.
+    std::fs::write(older.0.join("remap-fpath.img"), "not of this set").expect("an image");
+    std::fs::remove_file(older.0.join("inventory.img")).expect("the inventory goes first");
+    for name in files.iter().filter(|name| *name != "inventory.img") {
+        assert_eq!(run_id(&older), wanted, "before {name} moves");
+        std::fs::rename(way.join(name), older.0.join(name)).expect("a move");
+    }
+    assert_eq!(run_id(&older), wanted, "before the inventory moves");
+    older.dump(victim.pid, &[]);
+    victim.reap();
+    assert_ne!(run_id(&older), wanted);
+    let left = entries(&older.0);
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.starts_with('.') || name == "remap-fpath.img"),
+        "{left:?}"
+    );
+    older.restore();
+    victim.check();
+}
+
+#[test]
+fn objects_outside_that_cannot_be_meant() {
+    for bad in ["pipes[7]", "pipe[x]", "pipe", "file[1:2]", "dev[1/3]:null"] {
+        // What stands after the brackets is for a restore, and is not said again.
+        let object = bad.trim_end_matches(":null");
+        let refused = run(&["dump", "1", "--external", bad]);
+        assert_refused(&refused, &["--external", object]);
+    }
+    for bad in ["fd[7]", "7:pipe[1]", "fd[12345]:pipe[1]"] {
+        assert_refused(
+            &run(&["restore", "--inherit-fd", bad]),
+            &["--inherit-fd", bad],
         );
     }
 }

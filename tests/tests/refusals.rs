@@ -42,17 +42,27 @@ fn refused(kind: &str, words: &[&str]) {
 
 #[test]
 fn a_unix_socket() {
-    refused("socket", &["descriptor 4", "listening socket"]);
+    refused("socket", &["descriptor 4", "SO_TIMESTAMP"]);
 }
 
 #[test]
-fn an_inotify_watch() {
-    refused("inotify", &["descriptor 4", "inotify"]);
+fn a_netlink_socket() {
+    refused("netlink", &["descriptor 4", "family 16"]);
 }
 
 #[test]
-fn a_child_with_the_working_directory_of_its_parent() {
-    refused("child", &["working directory", "shares it with process"]);
+fn a_connection_that_leaves_the_tree() {
+    refused("leaving", &["descriptor 4", "outside", "--ext-unix-sk"]);
+}
+
+#[test]
+fn words_on_a_connection_that_waits() {
+    refused("waiting", &["descriptor 5", "accepts the connection"]);
+}
+
+#[test]
+fn events_of_fanotify() {
+    refused("fanotify", &["descriptor 4", "events wait"]);
 }
 
 #[test]
@@ -97,11 +107,6 @@ fn a_lease() {
 }
 
 #[test]
-fn shared_memory_of_system_v() {
-    refused("shared-memory", &["memory ", "System V"]);
-}
-
-#[test]
 fn a_ring_of_asynchronous_io() {
     refused("aio", &["memory ", "io_setup"]);
 }
@@ -112,8 +117,8 @@ fn memory_of_a_userfaultfd() {
 }
 
 #[test]
-fn a_seccomp_filter() {
-    refused("seccomp", &["seccomp"]);
+fn a_seccomp_filter_with_a_listener() {
+    refused("seccomp", &["seccomp", "listener"]);
 }
 
 #[test]
@@ -127,8 +132,8 @@ fn a_performance_counter() {
 }
 
 #[test]
-fn a_descriptor_of_a_process() {
-    refused("pidfd", &["descriptor 4"]);
+fn a_descriptor_of_a_process_outside() {
+    refused("pidfd", &["descriptor 4", "pidfd", "outside"]);
 }
 
 #[test]
@@ -137,13 +142,26 @@ fn a_message_queue() {
 }
 
 #[test]
-fn a_pseudo_terminal() {
-    refused("pty", &["descriptor 4", "pseudo-terminal"]);
+fn a_master_whose_slave_is_in_use_outside() {
+    refused(
+        "pty",
+        &["descriptor 4", "/dev/ptmx", "outside", "uses its slave"],
+    );
+}
+
+#[test]
+fn a_slave_whose_master_is_outside() {
+    refused("slave", &["descriptor 4", "/dev/pts/", "--shell-job"]);
 }
 
 #[test]
 fn a_namespace_of_its_own() {
     refused("namespace", &["uts namespace"]);
+}
+
+#[test]
+fn a_descriptor_of_a_namespace() {
+    refused("foreign", &["uts:[", "another uts namespace"]);
 }
 
 #[test]
@@ -159,4 +177,19 @@ fn a_thread_with_a_working_directory_of_its_own() {
 #[test]
 fn a_thread_in_a_network_of_its_own() {
     refused("thread-network", &["net namespace of thread"]);
+}
+
+#[test]
+fn members_of_a_leaderless_session_at_two_parents() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("leaderless", Link::Dynamic) else {
+        return;
+    };
+    let victim = program.start(&[]);
+    let output = Images::new(&victim, "images").try_dump(victim.pid, &[]);
+    assert_refused(&output, &["session", "neither its parent", "untouched"]);
+    victim.assert_free();
+    victim.check();
 }

@@ -107,10 +107,17 @@ victims! {
     blocked: "blocked" Dynamic,
     tree: "tree" Dynamic,
     sessions: "sessions" Dynamic,
+    joint: "joint" Dynamic,
     huge: "huge" Dynamic,
     ghosts: "ghosts" Dynamic,
     locks: "locks" Dynamic,
     sockets: "sockets" Dynamic,
+    pidfds: "pidfds" Dynamic,
+    shm: "shm" Dynamic,
+    ptys: "ptys" Dynamic,
+    unix: "unix" Dynamic,
+    bpf: "bpf" Dynamic,
+    namespaces: "namespaces" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

@@ -1,4 +1,7 @@
-/* Huge pages of a pool, private and shared, and shared ones mapped a second time in part. Says so where there are none. */
+/*
+ * Huge pages of a pool, private, shared, in a memfd, and shared ones mapped a second time in part. Says so where there are none.
+ * Shared anonymous memory that was opened by its mapping.
+ */
 #include "victim.h"
 
 #define HUGE (2UL << 20)
@@ -46,6 +49,21 @@ int main(int argc, char **argv)
 		victim_say("without: huge pages of a pool");
 	else
 		again = mremap(twice, 0, HUGE, MREMAP_MAYMOVE);
+	int memory = memfd_create("huge", MFD_HUGETLB);
+	unsigned char *file = memory < 0 || ftruncate(memory, 2 * HUGE)
+				      ? MAP_FAILED
+				      : mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	if (file == MAP_FAILED)
+		file = NULL;
+	fill(file, 4);
+	char name[100];
+	unsigned char *plain = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	strcpy((char *)plain, "opened");
+	snprintf(name, sizeof name, "/proc/self/map_files/%lx-%lx", (unsigned long)plain, (unsigned long)plain + 2 * 4096);
+	int opened = open(name, O_RDWR);
+	unsigned char *copied = opened < 0 ? NULL : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, opened, 0);
+	if (copied)
+		copied[4000] = 5;
 	fill(own, 1);
 	fill(shared, 2);
 	fill(twice, 3);
@@ -54,6 +72,20 @@ int main(int argc, char **argv)
 	check(own, 1);
 	check(shared, 2);
 	check(twice, 3);
+	check(file, 4);
+	struct stat st;
+	CHECK(!file || (fstat(memory, &st) == 0 && st.st_size == 2 * HUGE && st.st_blksize == HUGE), "a memfd of huge pages");
+	if (file) {
+		file[7] = 99;
+		unsigned char got = 0;
+		CHECK(pread(memory, &got, 1, 7) == 1 && got == 99, "the mapping is no longer of the memfd");
+	}
+	if (copied) {
+		char got[8] = {0};
+		plain[6] = 'X';
+		CHECK(pread(opened, got, 7, 0) == 7 && !strcmp(got, "openedX"), "memory that was opened: %s", got);
+		CHECK(copied[4000] == 5 && plain[4000] == 0 && !memcmp(copied, "opened", 6), "a private mapping of it");
+	}
 	unsigned char *all[] = {own, shared, twice};
 	for (int which = 0; which < 3; which++)
 		CHECK(!all[which] || kernel_page_kib(all[which]) == 2048, "pages of %d KiB", kernel_page_kib(all[which]));

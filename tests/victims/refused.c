@@ -11,11 +11,10 @@
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
 #include <sys/file.h>
-#include <sys/inotify.h>
+#include <sys/fanotify.h>
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/prctl.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -74,6 +73,8 @@ static void socket_up(void)
 	fd = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
 	MUST(bind(fd, (struct sockaddr *)&name, sizeof name));
 	MUST(listen(fd, 3));
+	int on = 1;
+	MUST(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on));
 }
 static void socket_check(void)
 {
@@ -82,31 +83,72 @@ static void socket_check(void)
 	CHECK(!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &length) && on, "it does not listen");
 }
 
-static void inotify_up(void)
+static void netlink_up(void)
 {
-	fd = MUST(inotify_init1(IN_NONBLOCK));
-	MUST(inotify_add_watch(fd, victim_beside("."), IN_CREATE));
+	fd = MUST(socket(AF_NETLINK, SOCK_RAW, 0));
 }
-static void inotify_check(void)
+static void netlink_check(void)
 {
-	MUST(close(MUST(open(victim_beside("created"), O_WRONLY | O_CREAT, 0600))));
-	CHECK(read(fd, text, sizeof text) > 0, "the watcher saw nothing: %s", strerror(errno));
+	struct sockaddr name;
+	socklen_t length = sizeof name;
+	CHECK(!getsockname(fd, &name, &length), "it is gone");
 }
 
-static void child_up(void)
+/* A connection to a process that is no longer of the tree, and says what it hears. */
+static void leaving_up(void)
 {
-	child = MUST(syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0));
-	if (!child) {
-		pause();
+	int ends[2];
+	MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+	fd = ends[0];
+	pid_t between = MUST(fork());
+	if (!between) {
+		if (!MUST(fork())) {
+			char byte;
+			close(ends[0]);
+			while (read(ends[1], &byte, 1) == 1)
+				if (write(ends[1], &byte, 1) != 1)
+					break;
+		}
 		_exit(0);
 	}
-	victim_say("child %d", child);
+	MUST(close(ends[1]));
+	MUST(waitpid(between, NULL, 0));
 }
-static void child_check(void)
+static void leaving_check(void)
 {
-	int status;
-	CHECK(kill(child, SIGKILL) == 0, "the child: %s", strerror(errno));
-	CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status), "the child's status");
+	char byte = 'a';
+	CHECK(write(fd, &byte, 1) == 1 && read(fd, &byte, 1) == 1 && byte == 'a', "the other end is gone");
+}
+
+/* Words on a connection that nobody has accepted. */
+static int caller;
+static void waiting_up(void)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	snprintf(name.sun_path, sizeof name.sun_path, "%s", victim_beside("waiting"));
+	fd = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+	MUST(bind(fd, (struct sockaddr *)&name, sizeof name));
+	MUST(listen(fd, 3));
+	caller = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+	MUST(connect(caller, (struct sockaddr *)&name, sizeof name));
+	MUST(write(caller, "words", 5));
+}
+static void waiting_check(void)
+{
+	char words[6] = {0};
+	int accepted = MUST(accept(fd, NULL, NULL));
+	CHECK(read(accepted, words, 5) == 5 && !strcmp(words, "words"), "[%s]", words);
+}
+
+static void fanotify_up(void)
+{
+	fd = MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY));
+	MUST(fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN | FAN_EVENT_ON_CHILD, -1, victim_beside(".")));
+	MUST(close(MUST(open(victim_beside("created"), O_WRONLY | O_CREAT, 0600))));
+}
+static void fanotify_check(void)
+{
+	CHECK(read(fd, text, sizeof text) > 0, "the event is gone: %s", strerror(errno));
 }
 
 static void deleted_up(void)
@@ -162,15 +204,6 @@ static void lease_check(void)
 	CHECK(fcntl(fd, F_GETLEASE) == F_RDLCK, "the lease is gone");
 }
 
-static void shm_up(void)
-{
-	int id = MUST(shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600));
-	memory = shmat(id, NULL, 0);
-	MUST(shmctl(id, IPC_RMID, NULL));
-	MUST(memory == (void *)-1 ? -1 : 0);
-	memcpy(memory, "data", 4);
-}
-
 static void aio_up(void)
 {
 	MUST(syscall(SYS_io_setup, 8, &ring));
@@ -195,8 +228,13 @@ static void userfault_up(void)
 
 static void seccomp_up(void)
 {
-	struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-	struct sock_fprog program = {1, all};
+	struct sock_filter all[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {4, all};
 	MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
 }
 static void seccomp_check(void)
@@ -226,7 +264,7 @@ static void perf_check(void)
 
 static void pidfd_up(void)
 {
-	fd = MUST(syscall(SYS_pidfd_open, getpid(), 0));
+	fd = MUST(syscall(SYS_pidfd_open, getppid(), 0));
 }
 static void pidfd_check(void)
 {
@@ -246,15 +284,44 @@ static void queue_check(void)
 	CHECK(mq_receive(fd, message, sizeof message, NULL) == 4, "the queue: %s", strerror(errno));
 }
 
+/* A pseudo-terminal of which both sides are open in a process that is nobody's child of the tree. */
+static int pty_outside(int *slave)
+{
+	int master = MUST(posix_openpt(O_RDWR | O_NOCTTY));
+	MUST(unlockpt(master));
+	*slave = MUST(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY));
+	pid_t between = MUST(fork());
+	if (!between) {
+		pid_t outside = fork();
+		if (!outside) {
+			setsid();
+			for (;;)
+				pause();
+		}
+		victim_say("child %d", outside);
+		_exit(0);
+	}
+	MUST(waitpid(between, NULL, 0));
+	return master;
+}
 static void pty_up(void)
 {
-	fd = MUST(posix_openpt(O_RDWR | O_NOCTTY));
-	MUST(unlockpt(fd));
+	int slave;
+	fd = pty_outside(&slave);
+	close(slave);
+}
+static void slave_up(void)
+{
+	int slave, master = pty_outside(&slave);
+	close(master);
+	fd = MUST(fcntl(slave, F_DUPFD, 0));
+	close(slave);
 }
 static void pty_check(void)
 {
-	int number;
-	CHECK(ioctl(fd, TIOCGPTN, &number) == 0, "the terminal: %s", strerror(errno));
+	unsigned number;
+	CHECK(ioctl(fd, TIOCGDEV, &number) == 0, "the terminal: %s", strerror(errno));
+	CHECK(write(fd, "x", 1) == 1, "the terminal: %s", strerror(errno));
 }
 
 static void namespace_up(void)
@@ -268,6 +335,23 @@ static void namespace_check(void)
 	CHECK(!strcmp(text, "inside"), "the host is called %.20s", text);
 }
 
+static void foreign_up(void)
+{
+	int back = MUST(open("/proc/self/ns/uts", O_RDONLY));
+	MUST(unshare(CLONE_NEWUTS));
+	int other = MUST(open("/proc/self/ns/uts", O_RDONLY));
+	MUST(setns(back, CLONE_NEWUTS));
+	MUST(close(back));
+	fd = other;
+}
+static void foreign_check(void)
+{
+	struct stat theirs, ours;
+	MUST(fstat(fd, &theirs));
+	MUST(stat("/proc/self/ns/uts", &ours));
+	CHECK(theirs.st_ino != ours.st_ino, "the other namespace");
+}
+
 static void files_up(void) { thread_with(CLONE_FILES); }
 static void fs_up(void) { thread_with(CLONE_FS); }
 static void network_up(void) { thread_with(CLONE_NEWNET); }
@@ -278,14 +362,15 @@ static const struct {
 	void (*up)(void), (*check)(void);
 } kinds[] = {
 	{"socket", socket_up, socket_check},
-	{"inotify", inotify_up, inotify_check},
-	{"child", child_up, child_check},
+	{"netlink", netlink_up, netlink_check},
+	{"leaving", leaving_up, leaving_check},
+	{"waiting", waiting_up, waiting_check},
+	{"fanotify", fanotify_up, fanotify_check},
 	{"deleted", deleted_up, fd_check},
 	{"deleted-mapping", deleted_map_up, memory_check},
 	{"pipe", pipe_up, pipe_check},
 	{"lock", lock_up, lock_check},
 	{"lease", lease_up, lease_check},
-	{"shared-memory", shm_up, memory_check},
 	{"aio", aio_up, aio_check},
 	{"userfaultfd", userfault_up, memory_check},
 	{"seccomp", seccomp_up, seccomp_check},
@@ -294,7 +379,9 @@ static const struct {
 	{"pidfd", pidfd_up, pidfd_check},
 	{"queue", queue_up, queue_check},
 	{"pty", pty_up, pty_check},
+	{"slave", slave_up, pty_check},
 	{"namespace", namespace_up, namespace_check},
+	{"foreign", foreign_up, foreign_check},
 	{"thread-files", files_up, thread_check},
 	{"thread-fs", fs_up, thread_check},
 	{"thread-network", network_up, thread_check},

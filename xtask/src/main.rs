@@ -10,6 +10,7 @@ mod proto;
 mod sample;
 mod support;
 mod test;
+mod vm;
 
 const USAGE: &str = "usage: cargo xtask TASK
   demo      build all, dump a program that counts, restore it, and watch it count on (root)
@@ -17,7 +18,9 @@ const USAGE: &str = "usage: cargo xtask TASK
   bench     measure dump and restore, alone or beside another tool (root): [--beside PATH] [--work NAMES] [-n ROUNDS]
   blobs     build and audit the parasite and the restorer; --check-reproducible builds them twice
   proto     generate the types of the image records; --check compares
-  support   write the tables of what is supported; --check compares";
+  support   write the tables of what is supported; --check compares
+  vm        boot another kernel in qemu over the files of this machine, and run a command there, or the tests of
+            dirty tracking (root): KERNEL [-- COMMAND]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +45,7 @@ fn run(args: &[String]) -> Result<()> {
         "proto" => proto::run(rest),
         "support" => support::run(rest),
         "test" => test::run(rest),
+        "vm" => vm::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

@@ -63,7 +63,8 @@ pub mod special {
     pub const FIRST: u16 = 0x8000;
     /// Does nothing; a place for a comment in a printed plan.
     pub const NOP: u16 = 0x8000;
-    /// Waits until `args[1]` contexts have arrived at the barrier whose counter is the `u32` at `args[0]`.
+    /// Waits until `args[1]` contexts have arrived at the barrier whose counter is the `u32` at `args[0]`. The host is
+    /// told of this one's arrival where `args[2]` is not 0.
     pub const BARRIER: u16 = 0x8001;
     /// Parks: counts itself in [`super::super::restore::Head::parked`], wakes the host, and waits to be taken by ptrace.
     pub const PARK: u16 = 0x8002;
@@ -81,6 +82,13 @@ pub mod special {
     pub const STORE32: u16 = 0x8007;
     /// Ends this task with the status in `args[0]` (zombies), without a report.
     pub const EXIT: u16 = 0x8008;
+    /// Opens the node at `args[0]`, which makes masters of pseudo-terminals, until one has the index `args[1]`, and moves that
+    /// to the descriptor `args[2]`; those before it stand at `args[3]` and above meanwhile. Result: the descriptor; -EEXIST
+    /// where the index is in use.
+    pub const PTY: u16 = 0x8009;
+    /// Makes reads that others make too: the `args[2]` reads at `args[1]`, each four words that are the arguments of a
+    /// [`READ_FULL`], are taken one by one by the number at `args[0]`, a `u32` that all share. Result: bytes read here.
+    pub const READ_SHARED: u16 = 0x800a;
     /// Name of a special operation, for printed plans.
     pub const fn name(nr: u16) -> &'static str {
         match nr {
@@ -93,6 +101,8 @@ pub mod special {
             ZERO_SCAN => "zero_scan",
             STORE32 => "store32",
             EXIT => "exit",
+            PTY => "pty",
+            READ_SHARED => "read_shared",
             _ => "unknown",
         }
     }

@@ -7,7 +7,7 @@
 //! The blob knows only [`Head`] and [`Ctx`]; where the parts lie is decided by the orchestrator, which writes absolute
 //! addresses (the arena has the same address in every task, and in the orchestrator where it is free).
 
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI64, AtomicU32};
 use static_assertions::const_assert_eq;
 
 /// State of one context, written by the blob, read by the orchestrator.
@@ -30,7 +30,7 @@ pub struct Head {
     pub parked: AtomicU32,
     /// Not 0 once a context failed or the orchestrator gave up: barriers end, contexts exit with status 111. A futex word.
     pub abort: AtomicU32,
-    /// Counts every event that the orchestrator may wait for (a park, a failure); its futex word.
+    /// Counts every event that the orchestrator may wait for (the last park, a failure); its futex word.
     pub events: AtomicU32,
     /// Context of the first failure, plus 1; claimed by compare-exchange from 0, so that the first stays.
     pub fail_ctx: AtomicU32,
@@ -40,8 +40,10 @@ pub struct Head {
     pub fail_obj: AtomicU32,
     /// Its raw result.
     pub fail_result: AtomicI64,
+    /// Number of contexts that are to park; whoever is the last of them tells the orchestrator.
+    pub parking: AtomicU32,
     /// Spare, so that the head is one cache line.
-    pub spare: [AtomicU64; 4],
+    pub spare: [AtomicU32; 7],
 }
 
 const_assert_eq!(size_of::<Head>(), 64);

@@ -33,18 +33,73 @@ const XSTATE_BV: usize = 512;
 /// Components 17 and 18: AMX.
 const AMX: u64 = 3 << 17;
 
-/// Returns the length in bytes of the frame for a thread with this extended state.
-#[must_use]
-pub fn len(state: &[u8]) -> usize {
-    FRAME_LEN.next_multiple_of(XSTATE_ALIGN) + state_size(state).min(state.len()) + 4
+/// How much of an XSAVE area belongs in a frame on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of a thread that uses no tiles.
+    plain: usize,
+    /// Of one that does.
+    with_tiles: usize,
+    /// Of the whole area, as `NT_X86_XSTATE` gives and takes it.
+    area: usize,
+}
+
+impl Sizes {
+    /// Returns those of this machine. Ask once: under virtualization each question to the processor leaves the guest.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let mut sizes = Self {
+            plain: XSTATE_BV + 64,
+            with_tiles: XSTATE_BV + 64,
+            area: xstate::area_len(),
+        };
+        for (number, place) in xstate::components() {
+            let end = place.offset + place.len;
+            sizes.with_tiles = sizes.with_tiles.max(end);
+            if AMX >> number & 1 == 0 {
+                sizes.plain = sizes.plain.max(end);
+            }
+        }
+        sizes
+    }
+
+    /// Returns the length of the whole area.
+    #[must_use]
+    pub fn area(&self) -> usize {
+        self.area
+    }
+
+    /// Returns how much of an area says something: what comes after it is in its initial state.
+    #[must_use]
+    pub fn used(&self, state: &[u8]) -> usize {
+        let has_tiles = xstate_bv(state) & AMX != 0;
+        let used = if has_tiles {
+            self.with_tiles
+        } else {
+            self.plain
+        };
+        used.min(state.len())
+    }
+
+    /// Returns the length in bytes of the frame for a thread with this extended state.
+    #[must_use]
+    pub fn frame(&self, state: &[u8]) -> usize {
+        FRAME_LEN.next_multiple_of(XSTATE_ALIGN) + self.used(state) + 4
+    }
 }
 
 /// Writes the frame for a thread with this state at the start of `out`, which lies at address `at` of the target (aligned
 /// to 64), and returns the stack pointer with which `rt_sigreturn` finds it. `None` if there is no room.
 #[must_use]
-pub fn build(at: u64, regs: &Regs, blocked: u64, state: &[u8], out: &mut [u8]) -> Option<u64> {
+pub fn build(
+    at: u64,
+    regs: &Regs,
+    blocked: u64,
+    (sizes, state): (&Sizes, &[u8]),
+    out: &mut [u8],
+) -> Option<u64> {
     let state_at = FRAME_LEN.next_multiple_of(XSTATE_ALIGN);
-    let size = state_size(state).min(state.len());
+    let size = sizes.used(state);
     if out.len() < state_at + size + 4 || size < XSTATE_BV + 64 {
         return None;
     }
@@ -103,13 +158,4 @@ fn xstate_bv(state: &[u8]) -> u64 {
         bytes.copy_from_slice(found);
     }
     u64::from_le_bytes(bytes)
-}
-
-/// Returns how much of the area belongs in a frame.
-fn state_size(state: &[u8]) -> usize {
-    let has_tiles = xstate_bv(state) & AMX != 0;
-    xstate::components()
-        .filter(|(number, _)| has_tiles || AMX >> number & 1 == 0)
-        .map(|(_, place)| place.offset + place.len)
-        .fold(XSTATE_BV + 64, usize::max)
 }

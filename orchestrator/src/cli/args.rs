@@ -1,7 +1,10 @@
 //! The command line: the peer's commands and options under the peer's names, so that habits and scripts carry over.
 
+use crate::wire::batches::{Packing, ZSTD_LEVEL};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+
+use crate::external::{External, Inherited};
 
 /// Checkpoint and restore for Linux.
 #[derive(Debug, Parser)]
@@ -24,8 +27,21 @@ pub struct Cli {
 pub enum Command {
     /// Freeze a process, write all of it to image files, and kill it or let it run on.
     Dump(DumpArgs),
+    /// Write the memory of a process that runs on, or what of it changed since the last time, for a dump to come.
+    PreDump(PreDumpArgs),
     /// Bring a dumped process back.
     Restore(RestoreArgs),
+    /// Take out of the parents of an image set what it supersedes.
+    Dedup(DedupArgs),
+    /// End the tracking of changes that a pre-dump began.
+    Untrack(UntrackArgs),
+    /// Keep track between dumps.
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
+    /// Store the pages of a dump that runs elsewhere.
+    PageServer(PageServerArgs),
+    /// Write an image set anew: for CRIU, or packed.
+    Convert(ConvertArgs),
     /// Say what this kernel and this user can do.
     Check(CheckArgs),
 }
@@ -67,32 +83,89 @@ pub struct CommonArgs {
     pub shell_job: bool,
 }
 
+/// What lies outside of a tree, and who is told of what happens to it.
+#[derive(Debug, Args)]
+pub struct OutsideArgs {
+    /// With `restore`: give a descriptor of the caller to the tree, for one that it had: fd[N]:pipe[INODE], fd[N]:PATH.
+    #[arg(long, value_name = "fd[N]:KEY", value_parser = parse_inherited)]
+    pub inherit_fd: Vec<Inherited>,
+    /// Run this command at each stage, which CRTOOLS_SCRIPT_ACTION names; its failure stops the work.
+    #[arg(long, value_name = "COMMAND")]
+    pub action_script: Vec<String>,
+}
+
 /// Options that allow what a task may hold and what is not kept yet: they are taken, as scripts pass them for all tasks, and
 /// change nothing; a task that holds such an object is refused by the object's name.
 #[derive(Debug, Args)]
 pub struct Permissions {
     #[arg(long, hide = true)]
     tcp_established: bool,
-    #[arg(short = 'x', long, hide = true, num_args = 0..=1, require_equals = true, value_name = "INODE")]
+    /// With `dump`: keep connections of Unix sockets that leave what is dumped, or those of one inode.
+    #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "INODE")]
     ext_unix_sk: Vec<String>,
+    /// Masters whose slaves are outside are refused by name.
     #[arg(long, hide = true)]
-    link_remap: bool,
+    orphan_pts_master: bool,
+    /// With `dump`: give files that were deleted under their name, and have others, one more until they are restored.
+    #[arg(long)]
+    pub link_remap: bool,
     /// With `dump`: keep locks on files.
     #[arg(short = 'l', long)]
     pub file_locks: bool,
-    #[arg(long, hide = true)]
+    /// With `dump`: leave out connections that wait to be accepted.
+    #[arg(long)]
     skip_in_flight: bool,
+    /// With `dump`: an object that leaves what is dumped: pipe[INODE], or unix[INODE] of either end of a connection.
+    #[arg(long, value_name = "KIND[ID]:NAME")]
+    pub external: Vec<External>,
     #[arg(long, hide = true)]
     evasive_devices: bool,
+    /// Names of what is watched are looked for in any case.
     #[arg(long, hide = true)]
     force_irmap: bool,
-    #[arg(long, hide = true, value_name = "MODE")]
-    pre_dump_mode: Option<String>,
+    /// With `pre-dump`: splice or read.
+    #[arg(long, hide = true, value_name = "MODE", value_parser = ["splice", "read"])]
+    pub pre_dump_mode: Option<String>,
+    /// With `dump`: look for the names of watched files in this folder too, where the kernel has none.
+    #[arg(long, value_name = "DIR")]
+    pub irmap_scan_path: Vec<PathBuf>,
     /// Holes of deleted files are found by `SEEK_DATA`.
     #[arg(long, hide = true)]
     ghost_fiemap: bool,
     #[arg(long, hide = true)]
     no_ghost_fiemap: bool,
+}
+
+impl Permissions {
+    /// Returns which connections of Unix sockets may leave what is dumped.
+    ///
+    /// # Errors
+    /// An inode that is no number, or an object that no restore could get from elsewhere.
+    pub fn outside(&self) -> anyhow::Result<crate::dump::Outside> {
+        let mut files = self.external.iter();
+        if let Some(object) = files.find(|object| matches!(&*object.kind, "file" | "dev")) {
+            anyhow::bail!(
+                "--external {}[{}]: files and devices that somebody else opens at the restore are not supported yet",
+                object.kind,
+                object.id
+            );
+        }
+        let mut outside = crate::dump::Outside {
+            all: self.ext_unix_sk.iter().any(String::is_empty),
+            skip_pending: self.skip_in_flight,
+            ..Default::default()
+        };
+        let inodes = self.ext_unix_sk.iter().filter(|inode| !inode.is_empty());
+        let named = self.external.iter().filter(|object| object.kind == "unix");
+        let named = named.map(|object| object.id.clone());
+        for inode in inodes.cloned().chain(named) {
+            let number = inode
+                .parse()
+                .map_err(|_| anyhow::anyhow!("{inode:?} is no inode of a socket"))?;
+            outside.inodes.push(number);
+        }
+        Ok(outside)
+    }
 }
 
 /// Options of `restore` that are taken, without effect, with the other commands too: scripts pass one list to all.
@@ -115,8 +188,173 @@ pub struct OfDump {
     running: bool,
     #[arg(long, hide = true, value_name = "SECONDS")]
     timeout: Option<u64>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    freeze_cgroup: Option<PathBuf>,
     #[arg(long, hide = true, value_name = "SIZE")]
     ghost_limit: Option<String>,
+}
+
+/// Where a page server is.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Host of the page server.
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// Port of the page server.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Use this connected socket instead of an address.
+    #[arg(long, value_name = "FD")]
+    pub ps_socket: Option<i32>,
+}
+
+/// Options of `convert`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct ConvertArgs {
+    /// Folder of the image files.
+    #[arg(short = 'D', long, value_name = "DIR", default_value = ".")]
+    pub images_dir: PathBuf,
+    /// Folder for the new ones; made where there is none.
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Write images that CRIU restores too.
+    #[arg(long, required_unless_present = "native", conflicts_with_all = ["native", "compress", "checksum"])]
+    pub portable: bool,
+    /// Write images with what CRIU does not know.
+    #[arg(long)]
+    pub native: bool,
+    /// Compress the pages: lz4, or zstd with a level if given; with checksums.
+    #[arg(long, value_name = "lz4|zstd[:LEVEL]", value_parser = parse_packing)]
+    pub compress: Option<Packing>,
+    /// Keep checksums of the pages.
+    #[arg(long)]
+    pub checksum: bool,
+}
+
+impl ConvertArgs {
+    /// Returns the options that other commands take and this does not.
+    pub fn common(&self) -> CommonArgs {
+        #[derive(Debug, Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            common: CommonArgs,
+        }
+        Defaults::parse_from(["orchestrator"]).common
+    }
+}
+
+/// Options of `page-server`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct PageServerArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub server: ServerArgs,
+    /// Go on in the background once clients can come.
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+    /// Write a zero byte to this descriptor, and close it, once clients can come.
+    #[arg(long, value_name = "FD")]
+    pub status_fd: Option<i32>,
+    /// Write the process id of the server to this file.
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// How the server goes on in the background.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub listening_fd: Option<i32>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
+/// Options of rounds: dumps that store what changed since the one before.
+#[derive(Debug, Args)]
+pub struct RoundArgs {
+    /// Track what changes from now on, for the next dump.
+    #[arg(long)]
+    pub track_mem: bool,
+    /// Folder of the dump before, from the images folder on: pages that did not change since are not stored again.
+    #[arg(long, value_name = "DIR")]
+    pub prev_images_dir: Option<PathBuf>,
+    /// Take out of the dumps before what this one supersedes: they cannot be restored for themselves then.
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// How to track: wp-async or soft-dirty; the best that this kernel has unless given.
+    #[arg(long, hide = true, value_name = "WAY", value_parser = ["wp-async", "soft-dirty"])]
+    pub track_by: Option<String>,
+}
+
+/// Options of `pre-dump`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct PreDumpArgs {
+    /// Process to dump.
+    #[arg(value_name = "PID", conflicts_with = "tree", required_unless_present = "tree", value_parser = parse_pid)]
+    pub pid: Option<i32>,
+    /// Process to dump, with all that is below it.
+    #[arg(short = 't', long, value_name = "PID", value_parser = parse_pid)]
+    pub tree: Option<i32>,
+    /// Write images that CRIU reads too.
+    #[arg(long)]
+    pub portable: bool,
+    /// Seconds after which an attempt to freeze is given up; 0 never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub timeout: u64,
+    /// Freeze this cgroup, given by its folder, until all threads are seized.
+    #[arg(long, value_name = "PATH")]
+    pub freeze_cgroup: Option<PathBuf>,
+    #[arg(short = 'R', long = "leave-running", hide = true)]
+    running: bool,
+    #[arg(long, hide = true, value_name = "SIZE")]
+    ghost_limit: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub rounds: RoundArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub of_restore: OfRestore,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub outside: OutsideArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "without effect")]
+    pub permissions: Permissions,
+}
+
+/// Options of `dedup`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct DedupArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
+/// Options of `untrack`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct UntrackArgs {
+    /// Process that was pre-dumped.
+    #[arg(value_name = "PID", value_parser = parse_pid)]
+    pub pid: i32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `keeper`, which this program gives itself.
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// Root of the tree.
+    pub pid: i32,
+    /// When it was started.
+    pub started: u64,
+    /// Descriptors to keep.
+    pub keep: Vec<i32>,
 }
 
 /// Options of `dump`.
@@ -138,18 +376,45 @@ pub struct DumpArgs {
     /// Write images that CRIU restores too: pages that a child shares with its parent are stored once for each.
     #[arg(long)]
     pub portable: bool,
+    /// Have the images on the disk before anything becomes of the process: they outlive a failure of power then.
+    #[arg(long)]
+    pub sync: bool,
+    /// Send the pages to a page server.
+    #[arg(long, conflicts_with_all = ["stream", "prev_images_dir"])]
+    pub page_server: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub server: ServerArgs,
+    /// Write all images to standard output, or to this descriptor, as one stream.
+    #[arg(long, value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "1", conflicts_with_all = ["display_stats", "prev_images_dir"])]
+    pub stream: Option<i32>,
+    /// Compress the pages: lz4, or zstd with a level if given; with checksums, verified at restore.
+    #[arg(long, value_name = "lz4|zstd[:LEVEL]", value_parser = parse_packing, conflicts_with_all = ["portable", "page_server", "prev_images_dir"])]
+    pub compress: Option<Packing>,
+    /// Keep checksums of the pages, verified at restore.
+    #[arg(long, conflicts_with_all = ["portable", "page_server", "prev_images_dir"])]
+    pub checksum: bool,
     /// Seconds after which an attempt to freeze is given up; 0 never.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
+    /// Freeze this cgroup, given by its folder, until all threads are seized.
+    #[arg(long, value_name = "PATH")]
+    pub freeze_cgroup: Option<PathBuf>,
     /// Most bytes of a deleted file to keep in the images, with K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
     pub ghost_limit: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub rounds: RoundArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "without effect")]
     pub of_restore: OfRestore,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub outside: OutsideArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "without effect")]
     pub permissions: Permissions,
@@ -174,9 +439,15 @@ pub struct RestoreArgs {
     /// Print the programs that would run, and run none.
     #[arg(long)]
     pub plan: bool,
+    /// Read all images from standard input, or from this descriptor, as one stream.
+    #[arg(long, value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub stream: Option<i32>,
     /// Keep the clocks of this machine instead of the ones the process knew.
     #[arg(long)]
     pub host_clocks: bool,
+    /// Take pages out of the images once they are restored: they cannot be restored again then.
+    #[arg(long)]
+    pub auto_dedup: bool,
     /// Become the command after `--` once it runs.
     #[arg(long)]
     pub exec_cmd: bool,
@@ -189,6 +460,9 @@ pub struct RestoreArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "without effect")]
     pub of_dump: OfDump,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub outside: OutsideArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "without effect")]
     pub permissions: Permissions,
@@ -224,6 +498,30 @@ fn parse_pid(text: &str) -> Result<i32, String> {
         _ => Err(format!(
             "{text:?} is no process id: a positive number is wanted"
         )),
+    }
+}
+
+/// Looks whether there is such a descriptor before any of ours can have its number.
+fn parse_inherited(text: &str) -> Result<Inherited, String> {
+    let inherited: Inherited = text.parse()?;
+    match std::fs::symlink_metadata(format!("/proc/self/fd/{}", inherited.fd)) {
+        Ok(_) => Ok(inherited),
+        Err(_) => Err(format!("there is no descriptor {}", inherited.fd)),
+    }
+}
+
+fn parse_packing(text: &str) -> Result<Packing, String> {
+    let wrong = || {
+        format!("{text:?} is no way to compress: lz4 or zstd[:LEVEL] is wanted, LEVEL from 1 to 19")
+    };
+    match text.split_once(':') {
+        None if text == "lz4" => Ok(Packing::Lz4),
+        None if text == "zstd" => Ok(Packing::Zstd(ZSTD_LEVEL)),
+        Some(("zstd", level)) => match level.parse() {
+            Ok(level @ 1..=19) => Ok(Packing::Zstd(level)),
+            _ => Err(wrong()),
+        },
+        _ => Err(wrong()),
     }
 }
 

@@ -16,7 +16,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 15] = [
+const FEATURES: [Feature; 18] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -78,6 +78,12 @@ const FEATURES: [Feature; 15] = [
         probe: guards,
     },
     Feature {
+        name: "mem_dirty_track",
+        what: "tracking what changes: soft-dirty bits, or userfaultfd with asynchronous write protection (6.7)",
+        required: false,
+        probe: || crate::memory::dirty::Method::of_this_kernel().is_some(),
+    },
+    Feature {
         name: "timerfd",
         what: "the state of timer descriptors (3.17)",
         required: false,
@@ -100,6 +106,18 @@ const FEATURES: [Feature; 15] = [
         what: "what an epoll descriptor watches (4.13)",
         required: false,
         probe: kcmp,
+    },
+    Feature {
+        name: "seccomp_suspend",
+        what: "dumping and restoring what runs under seccomp (CAP_SYS_ADMIN, and no seccomp of our own)",
+        required: false,
+        probe: may_suspend_seccomp,
+    },
+    Feature {
+        name: "seccomp_filters",
+        what: "reading seccomp filters (4.4)",
+        required: false,
+        probe: seccomp_filters,
     },
     Feature {
         name: "sched_debug",
@@ -224,6 +242,16 @@ fn futex_waitv() -> bool {
         .split(|c: char| !c.is_ascii_digit())
         .map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 16)
+}
+
+fn may_suspend_seccomp() -> bool {
+    crate::kernel::may_suspend_seccomp(Pid::this()).unwrap_or(false)
+}
+
+/// As [`has_ptrace`].
+fn seccomp_filters() -> bool {
+    may_suspend_seccomp()
+        && ptrace::seccomp_filter(Tid(1), 0).is_err_and(|error| error.errno as i32 == libc::ESRCH)
 }
 
 fn pagemap_scan() -> bool {

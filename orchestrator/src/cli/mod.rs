@@ -4,9 +4,12 @@
 pub mod args;
 pub mod check;
 pub mod config;
+pub mod convert;
 pub mod dump;
 pub mod log;
+pub mod page_server;
 pub mod restore;
+pub mod rounds;
 pub mod say;
 
 use anyhow::Context as _;
@@ -49,9 +52,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Dump(dump)) => finish(&dump.common, "dump", || {
             self::dump::run(&dump).map(|()| ExitCode::SUCCESS)
         }),
+        Some(Command::PreDump(dump)) => finish(&dump.common, "pre-dump", || {
+            self::rounds::pre_dump(&dump).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Dedup(dedup)) => finish(&dedup.common, "dedup", || {
+            self::rounds::dedup(&dedup).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Untrack(untrack)) => finish(&untrack.common, "untrack", || {
+            self::rounds::untrack(&untrack).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Keeper(args)) => crate::keeper::run(args.pid, args.started, &args.keep),
         Some(Command::Restore(restore)) => {
             finish(&restore.common, "restore", || self::restore::run(&restore))
         }
+        Some(Command::PageServer(server)) => finish(&server.common, "page-server", || {
+            self::page_server::run(&server).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Convert(convert)) => finish(&convert.common(), "convert", || {
+            self::convert::run(&convert).map(|()| ExitCode::SUCCESS)
+        }),
         Some(Command::Check(check)) => finish(&check.common, "check", || self::check::run(&check)),
     }
 }

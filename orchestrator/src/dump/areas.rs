@@ -20,10 +20,10 @@ const ADVICE: [(VmFlags, i32); 8] = [
 /// `MAP_DROPPABLE` of `linux/mman.h` (6.11).
 const MAP_DROPPABLE: u32 = 8;
 
-/// A shared anonymous segment that areas map.
+/// Shared memory that areas map: anonymous, or of System V.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Its id: the inode of the kernel's file behind it.
+    /// Its id in the images.
     pub id: u64,
     /// A process that maps it.
     pub holder: Pid,
@@ -114,33 +114,36 @@ fn kind_of(
         b"[heap]" => Ok(VmaKind::Heap),
         b"[stack]" => Ok(VmaKind::Stack),
         b"/anon_hugepage (deleted)" if is_huge && !area.shared => Ok(VmaKind::Anonymous),
-        name if is_huge && name != b"/anon_hugepage (deleted)" => Err((
-            "a file of huge pages (hugetlbfs) is not kept yet".into(),
-            String::new(),
-        )),
+        name if area.shared && name.starts_with(b"/SYSV") => {
+            let Ok(id) = u32::try_from(area.inode) else {
+                return Err(("its id has more than 32 bits".into(), String::new()));
+            };
+            note_segment(segments, pid, area, area.inode);
+            Ok(match flags.contains(VmFlags::MAYWRITE) {
+                true => VmaKind::SystemV(id),
+                false => VmaKind::SystemVReadOnly(id),
+            })
+        }
+        name if is_huge && name != b"/anon_hugepage (deleted)" && !name.starts_with(b"/memfd:") => {
+            Err((
+                "a file of huge pages (hugetlbfs) is not kept yet".into(),
+                String::new(),
+            ))
+        }
         b"" => Ok(VmaKind::Anonymous),
         name if area.shared
             && (is_huge || name == b"/dev/zero (deleted)" || name.starts_with(b"[anon_shmem:")) =>
         {
-            if !segments.iter().any(|segment| segment.id == area.inode) {
-                segments.push(Segment {
-                    id: area.inode,
-                    holder: pid,
-                    range: [area.start, area.end],
-                });
-            }
-            Ok(VmaKind::SharedAnonymous(area.inode))
+            let id = content_id(area.inode);
+            note_segment(segments, pid, area, id);
+            Ok(VmaKind::SharedAnonymous(id))
         }
         name if name.starts_with(b"[anon:") => Ok(VmaKind::Anonymous),
         name if name.starts_with(b"/[aio]") => Err((
             "it is a ring of asynchronous I/O (io_setup), which is not kept yet".into(),
             String::new(),
         )),
-        name if name.starts_with(b"/SYSV") => Err((
-            "System V shared memory is not kept yet".into(),
-            String::new(),
-        )),
-        name if name.starts_with(b"/memfd:") => files
+        name if name.starts_with(b"/memfd:") || name == b"/dev/zero (deleted)" => files
             .mapped_memfd(pid, area)
             .map(VmaKind::Memfd)
             .map_err(|(reason, remedy)| (reason, remedy.into())),
@@ -148,6 +151,22 @@ fn kind_of(
             mapped_file(pid, area, name, files)
         }
         _ => Err(("this kind of mapping is not kept yet".into(), String::new())),
+    }
+}
+
+/// Returns the id in the images of shared memory that is behind a file with this inode. Segments of System V have their own
+/// ids, of 31 bits: those of other memory lie above, as an inode may be any number.
+pub fn content_id(inode: u64) -> u64 {
+    inode.saturating_add(1 << 31)
+}
+
+fn note_segment(segments: &mut Vec<Segment>, pid: Pid, area: &smaps::Vma, id: u64) {
+    if !segments.iter().any(|segment| segment.id == id) {
+        segments.push(Segment {
+            id,
+            holder: pid,
+            range: [area.start, area.end],
+        });
     }
 }
 
@@ -194,12 +213,7 @@ fn mapped_path(
         Ok(found) if (found.dev, found.ino) == (mapped.dev, mapped.ino) => {
             Ok(files.add_mapped(path, &found, writable))
         }
-        _ if mapped.nlink == 0 => files.mapped_ghost(&opened.into(), &mapped, path, writable),
-        _ => Err((
-            "the file was deleted or replaced since it was mapped, and has other names, which is not kept yet"
-                .into(),
-            "restart the program so that it uses the new file".into(),
-        )),
+        _ => files.mapped_deleted(&opened.into(), &mapped, path, writable),
     }
 }
 
@@ -215,6 +229,8 @@ fn vma_of(area: &smaps::Vma, kind: VmaKind, name: &[u8]) -> Vma {
             | VmaKind::FileShared(_)
             | VmaKind::Memfd(_)
             | VmaKind::SharedAnonymous(_)
+            | VmaKind::SystemV(_)
+            | VmaKind::SystemVReadOnly(_)
     );
     Vma {
         start: area.start,

@@ -3,10 +3,12 @@
 use super::collect::{Facts, TaskFacts};
 use super::policies::Policies;
 use super::{Error, process, thread};
-use crate::infect::{Infected, questions::Questions};
+use crate::infect::Infected;
+use crate::infect::questions::{Arg, Asked, Questions};
 use crate::procfs::{self, smaps::VmFlags};
-use crate::snapshot::{Origin, Vma};
+use crate::snapshot::{Origin, Task, Vma};
 use crate::support::Loss;
+use crate::sys::Pid;
 use crate::sys::clock::{self, Clock};
 
 /// Asks every process and its threads, and returns when and where that was: the clocks are those of the root.
@@ -21,6 +23,7 @@ pub fn ask(infected: &mut [Infected], facts: &mut Facts) -> Result<Origin, Error
     };
     for (index, (infected, facts_of)) in infected.iter_mut().zip(&mut facts.tasks).enumerate() {
         let clocks_ns = ask_task(infected, facts_of, &mut facts.losses)?;
+        ask_for_closing(infected, &mut facts_of.task, &facts.files.unsure)?;
         if index == 0 {
             [origin.monotonic_ns, origin.boottime_ns] = clocks_ns;
         }
@@ -34,7 +37,7 @@ fn ask_task(
     facts: &mut TaskFacts,
     losses: &mut Vec<Loss>,
 ) -> Result<[Option<i64>; 2], Error> {
-    let TaskFacts { task, timers } = facts;
+    let TaskFacts { task, timers, .. } = facts;
     let mut questions = Questions::default();
     let of_process = process::ProcessQuestions::ask(&mut questions, timers);
     let vmas = task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
@@ -52,6 +55,39 @@ fn ask_task(
         of_thread.read(answers, thread, losses);
     }
     Ok(clocks_ns)
+}
+
+/// Descriptors that are asked for at a time: some 80 bytes each, of the leader's room for a batch.
+const AT_ONCE: usize = 4096;
+
+/// Asks which descriptors are closed by `execve`, of those that nobody has told it of.
+fn ask_for_closing(
+    infected: &mut Infected,
+    task: &mut Task,
+    unsure: &[(Pid, i32)],
+) -> Result<(), Error> {
+    let own = unsure.iter().filter(|(pid, _)| pid.0 == task.pid);
+    let own: Vec<i32> = own.map(|&(_, fd)| fd).collect();
+    for some in own.chunks(AT_ONCE) {
+        let mut questions = Questions::default();
+        let ask = |&fd: &i32| {
+            let args = [fd as u64, libc::F_GETFD as u64].map(Arg::Value);
+            questions.ask(libc::SYS_fcntl as u32, args)
+        };
+        let asked: Vec<Asked> = some.iter().map(ask).collect();
+        let answers = infected.ask(&questions)?;
+        for (fd, asked) in some.iter().zip(asked) {
+            let flags = answers.result(asked).map_err(|errno| {
+                let errno = nix::errno::Errno::from_raw(errno);
+                Error::Own(crate::sys::Error::new("fcntl(F_GETFD)", errno))
+            })?;
+            // One that is refused is not among them.
+            if let Ok(place) = task.fds.binary_search_by_key(fd, |entry| entry.fd) {
+                task.fds[place].cloexec = flags & libc::FD_CLOEXEC as u64 != 0;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns with which flags later mappings are locked. The kernel tells nobody, but the parasite's memory is such a mapping.

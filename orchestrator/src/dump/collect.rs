@@ -1,13 +1,19 @@
 //! What can be told of a frozen tree from outside; all that cannot be kept is refused here, at once.
 
 use super::areas::{self, Segment};
-use super::files::{Choices, FileTable};
-use super::{Error, Settings, losses, process, relations};
+use super::files::{Before, Choices, FileTable};
+use super::tracking::Tracking;
+use super::{Error, Settings, losses, process, relations, segments as shm};
 use crate::error::Refusals;
-use crate::procfs::{self, timers::TimerLine};
-use crate::snapshot::{PipeBuffer, Task};
+use crate::memory::{scan, select::Pages};
+use crate::objects::seccomp::collect::Filters;
+use crate::procfs::{self, smaps::Areas, timers::TimerLine};
+use crate::snapshot::{PipeBuffer, SeccompFilter, ShmSegment, Task};
 use crate::support::Loss;
-use crate::tracee::{Frozen, Tree};
+use crate::tracee::{Frozen, Stopped, Tree};
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
 
 /// What is known of a frozen tree before the parasite is asked.
 #[derive(Debug)]
@@ -18,8 +24,12 @@ pub struct Facts {
     pub dead: Vec<Task>,
     /// All open file descriptions.
     pub files: FileTable,
-    /// Shared anonymous memory.
+    /// Shared memory that areas map.
     pub segments: Vec<Segment>,
+    /// Segments of System V shared memory.
+    pub shm: Vec<ShmSegment>,
+    /// Filters of seccomp.
+    pub filters: Vec<SeccompFilter>,
     /// What lies in pipes, and in named ones.
     pub pipes: [Vec<PipeBuffer>; 2],
     /// What is not kept.
@@ -33,46 +43,94 @@ pub struct TaskFacts {
     pub task: Task,
     /// Its POSIX timers, as `/proc` tells them.
     pub timers: Vec<TimerLine>,
+    /// What its pages are, where that is known already.
+    pub pages: Option<Vec<Pages>>,
 }
 
-/// Collects, and refuses what cannot be kept.
+/// Collects, and refuses what cannot be kept. What was seen of the root's descriptors before need not be asked for.
 ///
 /// # Errors
 /// `/proc` cannot be read, or something is refused.
-pub fn collect(tree: &Tree, settings: &Settings) -> Result<Facts, Error> {
+pub fn collect(
+    tree: &mut Tree,
+    settings: &Settings,
+    tracking: &mut Tracking,
+    mut before: Before,
+) -> Result<Facts, Error> {
+    before.settle();
+    std::thread::scope(|scope| {
+        let areas = AreaReader::start(scope, &tree.living);
+        collect_tree(tree, settings, tracking, (before, &areas))
+    })
+}
+
+fn collect_tree(
+    tree: &mut Tree,
+    settings: &Settings,
+    tracking: &mut Tracking,
+    (mut before, area_reader): (Before, &AreaReader),
+) -> Result<Facts, Error> {
     let mut refusals = Vec::new();
     let mut files = FileTable::new(Choices {
         ghost_limit: settings.ghost_limit,
+        link_remap: settings.link_remap,
+        external_pipes: settings.external_pipes.clone(),
+        irmap_paths: settings.irmap_paths.clone(),
         file_locks: settings.file_locks,
         shell_job: settings.shell_job,
+        outside: settings.outside.clone(),
     });
     let mut segments = Vec::new();
     let mut tasks: Vec<TaskFacts> = Vec::new();
     let mut losses = Vec::new();
-    for (index, frozen) in tree.living.iter().enumerate() {
+    let mut filters = Filters::default();
+    let ids = relations::ids(&tree.living);
+    let mut spaces = BTreeSet::new();
+    for (index, frozen) in tree.living.iter_mut().enumerate() {
         let pid = frozen.pid();
         if index > 0 {
             refusals.extend(process::refuse_foreign(pid)?);
             losses.extend(losses::collect_early(pid)?);
         }
-        let areas = procfs::smaps::read(pid)?;
-        let fds = files.collect(pid, &mut refusals)?;
+        let (mut areas, pages) = area_reader.next(frozen)?;
+        // An address space is tracked once, whoever shares it.
+        if spaces.insert(ids[index].vm) {
+            tracking.take_up(frozen, &areas)?;
+        }
+        tracking.unmark(pid, &mut areas);
+        let fds = files.collect(pid, &before, &mut refusals)?;
+        before = Before::default();
         let vmas = areas::collect(pid, &areas, &mut files, &mut segments, &mut refusals);
-        let mut task = process::collect(frozen, index as u32, &mut files, &mut refusals)?;
+        let mut task =
+            process::collect(frozen, ids[index], &mut files, &mut filters, &mut refusals)?;
         task.fds = fds;
         if let Some(mm) = &mut task.mm {
             mm.vmas = vmas;
         }
         let timers = procfs::timers::read(pid)?;
-        tasks.push(TaskFacts { task, timers });
+        tasks.push(TaskFacts {
+            task,
+            timers,
+            pages,
+        });
     }
     files.settle(&mut refusals);
+    let all: Vec<&Task> = tasks.iter().map(|facts| &facts.task).collect();
+    files.settle_terminals(&all, &mut refusals)?;
     let dead: Vec<Task> = tree.dead.iter().map(process::of_dead).collect();
-    let living: Vec<&Frozen> = tree.living.iter().collect();
-    relations::refuse_shared(&living, &mut refusals);
+    files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
+    shm::name_opened(&mut tasks, &mut segments, &mut files);
+    let shm = shm::collect(&tasks, &mut refusals)?;
+    relations::refuse_shared_sockets(&tasks, &files.files, &mut refusals);
+    relations::refuse_shared_outside(&tree.living[0], &mut refusals);
     relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals);
+    if refusals.is_empty() {
+        relations::refuse_unborn(&tasks, &dead, &files.terminals, &mut refusals);
+    }
     Refusals(refusals).into_result()?;
     losses.extend(losses::of_files(&tasks, &files));
+    losses.extend(losses::of_segments(&shm));
+    files.read_terminals()?;
     Ok(Facts {
         // Now, as the tree stands still: what it leaves in a pipe is what the image has.
         pipes: files.read_pipes()?,
@@ -81,5 +139,55 @@ pub fn collect(tree: &Tree, settings: &Settings) -> Result<Facts, Error> {
         dead,
         files,
         segments,
+        shm,
+        filters: filters.all,
     })
+}
+
+/// From so much anonymous memory on, in KiB, walks over page tables take longer than making a thread.
+const WORTH_A_THREAD: u64 = 16 << 10;
+
+fn anonymous_kib(frozen: &Frozen) -> u64 {
+    let status = frozen.threads().first().and_then(Stopped::known_status);
+    status.and_then(|status| status.rss_anon_kib).unwrap_or(0)
+}
+
+/// Who reads the areas of processes. The kernel walks over all page tables for what it tells of them, so where there is much
+/// memory a second thread reads them, in the order of the processes, beside all else.
+enum AreaReader {
+    Here,
+    Beside(Receiver<procfs::Result<Areas>>),
+}
+
+impl AreaReader {
+    fn start<'scope>(scope: &'scope Scope<'scope, '_>, living: &[Frozen]) -> Self {
+        if living.iter().map(anonymous_kib).sum::<u64>() < WORTH_A_THREAD {
+            return Self::Here;
+        }
+        let pids: Vec<_> = living.iter().map(Frozen::pid).collect();
+        let (send, receive) = sync_channel(1);
+        scope.spawn(move || {
+            // Nobody takes them any more where something else has failed.
+            let _ = pids
+                .into_iter()
+                .try_for_each(|pid| send.send(procfs::smaps::read(pid)));
+        });
+        Self::Beside(receive)
+    }
+
+    /// Returns the areas of the next process, and what its pages are if they were looked at beside.
+    fn next(&self, frozen: &Frozen) -> Result<(Areas, Option<Vec<Pages>>), Error> {
+        let pid = frozen.pid();
+        match self {
+            Self::Here => Ok((procfs::smaps::read(pid)?, None)),
+            Self::Beside(areas) => {
+                let pages = match anonymous_kib(frozen) {
+                    much if much >= WORTH_A_THREAD => scan::all_pages(pid)?,
+                    _ => None,
+                };
+                let areas = areas.recv().expect("all processes are read");
+                Ok((areas?, pages))
+            }
+        }
+    }
 }

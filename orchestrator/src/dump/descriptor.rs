@@ -36,8 +36,18 @@ pub enum Class {
     TimerFd,
     /// signalfd.
     SignalFd,
+    /// inotify.
+    Inotify,
+    /// fanotify.
+    Fanotify,
     /// memfd.
     Memfd,
+    /// pidfd.
+    PidFd,
+    /// BPF map.
+    BpfMap,
+    /// A namespace.
+    Namespace,
     /// A terminal.
     Terminal,
     /// One that cannot be kept; what it is.
@@ -47,9 +57,9 @@ pub enum Class {
 /// Memory devices that any open of the node gives again: null, zero, full, random, urandom.
 const PLAIN_MEMORY_DEVICES: [u32; 5] = [3, 5, 7, 8, 9];
 
-/// Major numbers of terminals: virtual consoles and serial lines, `/dev/tty` and the console, pty slaves (`Documentation/admin-guide/devices.txt`).
+/// Major numbers of terminals: virtual consoles and serial lines, `/dev/tty`, the console and pty masters, pty slaves (`Documentation/admin-guide/devices.txt`).
 fn is_terminal(major: u32, minor: u32) -> bool {
-    major == 4 || (major == 5 && minor < 2) || (136..=143).contains(&major)
+    major == 4 || (major == 5 && minor < 3) || (136..=143).contains(&major)
 }
 
 /// Says what a descriptor is.
@@ -60,7 +70,8 @@ pub fn classify(seen: &Seen) -> Class {
     }
     let is_path_only = seen.flags & libc::O_PATH as u32 != 0;
     match seen.mode & libc::S_IFMT {
-        libc::S_IFREG if seen.link.starts_with(b"/memfd:") && seen.links == 0 => Class::Memfd,
+        libc::S_IFREG if seen.links == 0 && is_memory(&seen.link) => Class::Memfd,
+        libc::S_IFREG if is_namespace(&seen.link) => Class::Namespace,
         libc::S_IFREG | libc::S_IFDIR => by_path(seen),
         libc::S_IFLNK | libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO | libc::S_IFSOCK
             if is_path_only =>
@@ -79,11 +90,24 @@ pub fn classify(seen: &Seen) -> Class {
     }
 }
 
+/// Returns whether this is the name of a memfd, or of shared anonymous memory, which can be opened by `/proc/PID/map_files`.
+fn is_memory(link: &[u8]) -> bool {
+    link.starts_with(b"/memfd:") || link == b"/dev/zero (deleted)"
+}
+
+/// Returns whether this is the name of a namespace: `net:[4026531840]`.
+fn is_namespace(link: &[u8]) -> bool {
+    let mut parts = link.splitn(2, |&byte| byte == b':');
+    let kind = parts.next().unwrap_or_default();
+    let number = parts.next().and_then(|rest| rest.strip_prefix(b"["));
+    !kind.contains(&b'/') && number.is_some_and(|number| number.ends_with(b"]"))
+}
+
 fn by_path(seen: &Seen) -> Class {
     if seen.link.starts_with(b"/") {
         Class::Path
     } else {
-        Class::Refused("a file without a path (a namespace, or from outside of the root)".into())
+        Class::Refused("a file without a path (from outside of the root)".into())
     }
 }
 
@@ -93,8 +117,6 @@ fn device(seen: &Seen) -> Class {
         Class::Device
     } else if is_terminal(major, minor) {
         Class::Terminal
-    } else if (major, minor) == (5, 2) {
-        Class::Refused("a pseudo-terminal master".into())
     } else {
         Class::Refused(format!("character device {major}:{minor}"))
     }
@@ -106,6 +128,10 @@ fn anonymous_inode(name: &[u8]) -> Class {
         b"[eventpoll]" => Class::Epoll,
         b"[timerfd]" => Class::TimerFd,
         b"[signalfd]" => Class::SignalFd,
+        b"[pidfd]" => Class::PidFd,
+        b"inotify" => Class::Inotify,
+        b"[fanotify]" => Class::Fanotify,
+        b"bpf-map" => Class::BpfMap,
         other => Class::Refused(
             String::from_utf8_lossy(other)
                 .trim_matches(['[', ']'])
@@ -155,6 +181,10 @@ mod tests {
             classify(&seen("anon_inode:[eventpoll]", 0o600, (0, 0))),
             Class::Epoll
         );
+        assert_eq!(
+            classify(&seen("net:[4026531840]", libc::S_IFREG, (0, 0))),
+            Class::Namespace
+        );
         let memfd = Seen {
             links: 0,
             ..seen("/memfd:x (deleted)", libc::S_IFREG, (0, 0))
@@ -174,7 +204,7 @@ mod tests {
         );
         assert_eq!(
             classify(&seen("anon_inode:inotify", 0o600, (0, 0))),
-            Class::Refused("inotify".into())
+            Class::Inotify
         );
         assert_eq!(
             classify(&seen("/dev/mem", libc::S_IFCHR, (1, 1))),

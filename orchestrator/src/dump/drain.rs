@@ -2,17 +2,21 @@
 
 use super::Error;
 use super::collect::{Facts, TaskFacts};
+use super::outlet::Outlet;
+use super::tracking::Tracking;
 use crate::image::{DumpStats, ImageWriter};
 use crate::infect::Infected;
 use crate::memory::{
     self, Tally, drain,
-    frames::{self, Frames},
+    frames::{self, Parted},
     output::PageOutput,
     scan, select,
 };
 use crate::plan::inherit;
-use crate::snapshot::{Ghost, PageRun, SharedMemory};
+use crate::snapshot::{Ghost, PageLocation, PageRun, SharedMemory};
 use crate::sys::{self, Pid};
+use crate::wire::protocol::Holder;
+use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
@@ -27,55 +31,85 @@ pub struct Drained {
     pub ghosts: Vec<Ghost>,
 }
 
-/// Writes all memory to page files. That of the root was made before the tree stood still. Pages that a child has in common
-/// with its parent are stored once, unless the set is to be `portable`.
+/// Where memory goes, and what need not go there.
+#[derive(Debug)]
+pub struct Drains<'a> {
+    /// Makes the page files.
+    pub writer: &'a mut ImageWriter,
+    /// Where pages go.
+    pub outlet: &'a Outlet,
+    /// Knows what the set before has.
+    pub tracking: &'a mut Tracking,
+    /// What is counted.
+    pub stats: &'a mut DumpStats,
+    /// Nothing is left out that the peer could not find.
+    pub portable: bool,
+}
+
+/// Writes all memory to page files. The first of the root was made before the tree stood still. Pages that a child has in
+/// common with its parent are stored once, and much memory goes to two files, unless the set is to be `portable`; pages that
+/// the set before has are not stored.
 ///
 /// # Errors
 /// Memory cannot be read, or a file not written.
 pub fn drain_all(
     infected: &mut [Infected],
     facts: &mut Facts,
-    (root_pages, portable): (PageOutput, bool),
-    writer: &mut ImageWriter,
-    stats: &mut DumpStats,
+    root_pages: PageOutput,
+    drains: Drains<'_>,
 ) -> Result<Drained, Error> {
+    let Drains {
+        writer,
+        outlet,
+        tracking,
+        stats,
+        portable,
+    } = drains;
     let begin = Instant::now();
     let mut drained = Drained::default();
     let mut tally = Tally::default();
     let mut next_id = 1;
     let mut root_pages = Some(root_pages);
-    for index in 0..facts.tasks.len() {
-        let infected = &mut infected[index];
-        let common = match portable {
-            true => None,
-            false => common_with_parent(&facts.tasks, index),
-        };
-        let facts = &mut facts.tasks[index];
-        let mut pages = match root_pages.take() {
-            Some(pages) => pages,
-            None => PageOutput::new(writer.pages_file(next_id)?, next_id),
+    let is_shared = !portable && outlet.takes_parents_pages();
+    let parted = find(infected, facts, tracking, is_shared)?;
+    for (index, Parted { own, common }) in parted.into_iter().enumerate() {
+        if has_space_of_another(&facts.tasks, index) {
+            // Its pages are with the first of those who share them.
+            drained.private.push(Vec::new());
+            continue;
+        }
+        let task = &facts.tasks[index].task;
+        let holder = || Holder::Task(task.pid as u32);
+        let mut outputs = match root_pages.take() {
+            Some(pages) => vec![pages],
+            None => vec![outlet.output(writer, holder(), next_id)?],
         };
         next_id += 1;
-        if let Some(mm) = &mut facts.task.mm {
-            let found = scan::pages(infected.frozen().pid(), &mm.vmas)?;
-            let mut wanted = select::select(&mut mm.vmas, &found);
-            let mut inherited = Vec::new();
-            if let Some((parent, ranges)) = common {
-                let mut frames = Frames::open(parent, infected.frozen().pid())?;
-                let parted = frames.part(&wanted, &ranges)?;
-                (wanted, inherited) = (parted.own, parted.common);
-            }
-            drain::drain(infected, &wanted, &mut pages, &mut tally)?;
-            drained
-                .private
-                .push(frames::merged(pages.take_runs(), inherited));
-        } else {
-            drained.private.push(Vec::new());
+        let is_file = outputs[0].fd().is_some();
+        while is_file && !portable && outputs.len() < drain::lanes(&own) {
+            outputs.push(outlet.output(writer, holder(), next_id)?);
+            next_id += 1;
         }
+        let in_parent = common.iter().filter(|run| run.at == PageLocation::Parent);
+        stats.pages_skipped_parent += in_parent.map(|run| run.pages).sum::<u64>();
+        if let Some(mm) = &task.mm {
+            for output in &mut outputs {
+                output.set_lazy(|| super::outlet::lazy(&mm.vmas));
+            }
+        }
+        drain::drain(&mut infected[index], &own, &mut outputs, &mut tally)?;
+        let mut runs = Vec::new();
+        for output in &mut outputs {
+            output.finish()?;
+            runs.extend(output.take_runs());
+        }
+        runs.sort_by_key(|run| run.start);
+        drained.private.push(frames::merged(runs, common));
     }
     let mut shared_tally = Tally::default();
     drained.ghosts = facts.files.write_ghosts(writer)?;
-    drained.shared = drain_shared(facts, writer, next_id, &mut shared_tally)?;
+    drained.shared = drain_shared(facts, (outlet, writer), next_id, &mut shared_tally)?;
+    outlet.close()?;
     stats.memdump_us = super::micros(begin);
     stats.memwrite_us = stats.memdump_us;
     (stats.pages_scanned, stats.pages_written, stats.page_pipes) =
@@ -85,9 +119,84 @@ pub fn drain_all(
     Ok(drained)
 }
 
+/// Returns whether a process shares its address space with one before it.
+fn has_space_of_another(tasks: &[TaskFacts], index: usize) -> bool {
+    let vm = tasks[index].task.ids.vm;
+    tasks[..index].iter().any(|facts| facts.task.ids.vm == vm)
+}
+
+/// A process by its place, and what it may have in common with its parent.
+type Child = (usize, Vec<[u64; 2]>);
+
+/// Finds what of each process is to be stored, what is as in its parent, where that may be said, and what is as in the set
+/// before.
+fn find(
+    infected: &[Infected],
+    facts: &mut Facts,
+    tracking: &mut Tracking,
+    may_share: bool,
+) -> Result<Vec<Parted>, Error> {
+    let mut children: BTreeMap<i32, Vec<Child>> = BTreeMap::new();
+    let mut all: Vec<Parted> = Vec::new();
+    let mut unwritten = Vec::new();
+    for (index, infected) in infected.iter().enumerate() {
+        let pid = infected.frozen().pid();
+        let is_first = !has_space_of_another(&facts.tasks, index);
+        if is_first
+            && may_share
+            && let Some((parent, ranges)) = common_with_parent(&facts.tasks, index)
+        {
+            children.entry(parent.0).or_default().push((index, ranges));
+        }
+        let facts = &mut facts.tasks[index];
+        let mut parted = Parted::default();
+        let mut its_unwritten = Vec::new();
+        if let Some(mm) = facts.task.mm.as_mut().filter(|_| is_first) {
+            // Before a look at what there is: what comes to be between the two counts as written.
+            its_unwritten = tracking.unwritten(pid, &mm.vmas)?;
+            let found = match facts.pages.take() {
+                Some(pages) => pages,
+                None => scan::pages(pid, &mm.vmas)?,
+            };
+            parted.own = select::select(&mut mm.vmas, &found);
+        }
+        all.push(parted);
+        unwritten.push(its_unwritten);
+    }
+    for (parent, children) in children {
+        let asked: Vec<frames::Child<'_>> = children
+            .iter()
+            .map(|(index, ranges)| frames::Child {
+                pid: infected[*index].frozen().pid(),
+                wanted: &all[*index].own,
+                ranges,
+            })
+            .collect();
+        let parted = frames::part(Pid(parent), &asked)?;
+        for ((index, _), parted) in children.iter().zip(parted) {
+            all[*index] = parted;
+        }
+    }
+    for (parted, (infected, unwritten)) in all.iter_mut().zip(infected.iter().zip(unwritten)) {
+        let wanted = std::mem::take(&mut parted.own);
+        let rest = tracking.part(infected.frozen().pid(), wanted, &unwritten);
+        parted.own = rest.own;
+        parted.common.extend(rest.parent);
+    }
+    Ok(all)
+}
+
 /// Returns the parent of a process, if it is of the same program and may share pages with it, and the ranges that both have.
 fn common_with_parent(tasks: &[TaskFacts], index: usize) -> Option<(Pid, Vec<[u64; 2]>)> {
     let child = &tasks[index].task;
+    // One that shares anything with others may be made by a brother.
+    let others = tasks[..index].iter().map(|facts| &facts.task);
+    if others.filter(|other| other.pid != child.ppid).any(|other| {
+        let (one, other) = (&child.ids, &other.ids);
+        one.vm == other.vm || one.files == other.files || one.fs == other.fs
+    }) {
+        return None;
+    }
     let parent = &tasks
         .iter()
         .find(|facts| facts.task.pid == child.ppid)?
@@ -105,7 +214,7 @@ fn common_with_parent(tasks: &[TaskFacts], index: usize) -> Option<(Pid, Vec<[u6
 /// Writes shared anonymous memory and memfds, each once, to its page file.
 fn drain_shared(
     facts: &Facts,
-    writer: &mut ImageWriter,
+    (outlet, writer): (&Outlet, &mut ImageWriter),
     first_id: u32,
     tally: &mut Tally,
 ) -> Result<Vec<SharedMemory>, Error> {
@@ -134,8 +243,10 @@ fn drain_shared(
     let mut shared = Vec::new();
     for (pages_id, (id, pid, file)) in (first_id..).zip(all) {
         let size = sys::file::statx(&file).map_err(Error::Own)?.size;
-        let mut output = PageOutput::new(writer.pages_file(pages_id)?, pages_id);
+        let holder = Holder::Segment(id);
+        let mut output = outlet.output(writer, holder, pages_id)?;
         memory::shared::copy(pid, &file, size, &mut output, tally)?;
+        output.finish()?;
         shared.push(SharedMemory {
             id,
             size,

@@ -4,7 +4,7 @@ use super::Error;
 use super::collect::TaskFacts;
 use super::files::FileTable;
 use crate::procfs;
-use crate::snapshot::{FileKind, OpenFile};
+use crate::snapshot::{FileKind, OpenFile, ShmSegment};
 use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, fd::Kcmp};
 use std::cmp::Ordering;
@@ -33,6 +33,17 @@ pub fn of_files(tasks: &[TaskFacts], files: &FileTable) -> Vec<Loss> {
         silenced_watches(file, tasks, &mut losses);
     }
     losses
+}
+
+/// Nobody can set when something was last done to a segment, or by whom.
+pub fn of_segments(segments: &[ShmSegment]) -> Vec<Loss> {
+    let ids: Vec<String> = segments.iter().map(|s| s.perm.id.to_string()).collect();
+    let all = ids.join(", ");
+    let has_any = !segments.is_empty();
+    has_any
+        .then(|| Loss::with(Lost::IpcTimes, format!("of {all}")))
+        .into_iter()
+        .collect()
 }
 
 /// Returns the line that names them all; `None` where nothing is lost.

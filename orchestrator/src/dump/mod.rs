@@ -10,25 +10,36 @@ mod descriptor;
 mod drain;
 mod files;
 mod losses;
+pub mod outlet;
 mod policies;
 mod process;
 mod relations;
+pub mod rounds;
+mod segments;
 mod thread;
+pub mod tracking;
 
 use crate::error::{Refusals, Target};
 use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected};
+use crate::keeper;
 use crate::memory::{self, output::PageOutput};
 use crate::procfs;
 use crate::snapshot::{Origin, Snapshot};
+use crate::stages::{self, Stage, Stages};
 use crate::support::Loss;
 use crate::sys::signal::SignalsBlocked;
 use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen, Tree};
+use crate::wire::protocol::Holder;
 use collect::{Facts, collect};
-use drain::{Drained, drain_all};
-use std::path::Path;
+use drain::{Drained, Drains, drain_all};
+use files::Before;
+pub use files::Outside;
+use outlet::{Destination, Outlet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tracking::{Rounds, Tracking};
 
 /// What becomes of the target once it is dumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +63,32 @@ pub struct Settings {
     pub file_locks: bool,
     /// Most bytes of a deleted file that is kept.
     pub ghost_limit: u64,
+    /// A file that was deleted under its name, and has others, gets one more until it is restored.
+    pub link_remap: bool,
+    /// Where else to look for names of what is watched.
+    pub irmap_paths: Vec<PathBuf>,
+    /// Pipes whose other end may lie outside, by inode.
+    pub external_pipes: Vec<u64>,
+    /// Who has a word at stages.
+    pub stages: Stages,
+    /// All of the images are brought to the disk before anything becomes of the target.
+    pub sync: bool,
     /// The images are to be restored by the peer too: nothing in them that it does not know.
     pub portable: bool,
+    /// The pages go to this page server.
+    pub page_server: Option<crate::wire::client::Place>,
+    /// Pages are packed so.
+    pub packing: Option<crate::wire::batches::Packing>,
     /// A job of a shell: its session and terminal lie outside.
     pub shell_job: bool,
+    /// Connections of Unix sockets that leave the tree.
+    pub outside: Outside,
     /// Time after which freezing is given up; zero = never.
     pub timeout: Duration,
+    /// This cgroup stands still while the threads are seized.
+    pub freeze_cgroup: Option<PathBuf>,
+    /// What the set before has is not stored again.
+    pub rounds: Rounds,
 }
 
 /// What can go wrong.
@@ -87,6 +118,27 @@ pub enum Error {
     /// A deleted file.
     #[error("cannot read a deleted file")]
     Ghost(#[source] std::io::Error),
+    /// The process that keeps track between dumps.
+    #[error(transparent)]
+    Keeper(#[from] keeper::Error),
+    /// The descriptors of the target.
+    #[error("cannot list the descriptors of a process")]
+    Descriptors(#[source] std::io::Error),
+    /// A terminal of the target.
+    #[error("cannot read what waits in a pseudo-terminal")]
+    Terminal(#[source] std::io::Error),
+    /// Somebody who has a word.
+    #[error(transparent)]
+    Stage(#[from] stages::Error),
+    /// A file that was deleted under its name.
+    #[error("cannot give a deleted file the name {path}")]
+    Link {
+        /// The name.
+        path: String,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
     /// A pipe of the target.
     #[error("cannot read what a pipe holds")]
     Pipe(#[source] std::io::Error),
@@ -130,56 +182,89 @@ impl Failure {
     }
 }
 
-/// Dumps a process tree into the folder `dir`.
+/// Dumps a process tree to where the images go.
 ///
 /// # Errors
 /// With the word what became of the target.
-pub fn dump(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
+pub fn dump(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Failure> {
     // Whoever interrupts us is heard when the target is as it was: to die in the middle leaves our memory in it.
     let quiet = SignalsBlocked::new().map_err(|error| untouched(Error::Own(error)))?;
-    let dumped = dump_tree(settings, dir);
+    let dumped = dump_tree(settings, to);
     drop(quiet);
     dumped.map_err(|failure| failure.checked(settings.pid))
 }
 
-fn dump_tree(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
+fn dump_tree(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Failure> {
     let begin = Instant::now();
-    let prepared = prepare(settings, dir).map_err(untouched)?;
+    settings
+        .stages
+        .reached(Stage::PreDump, Some(settings.pid))
+        .map_err(untouched)?;
+    let dir = to.dir().to_path_buf();
+    let prepared = prepare(settings, to, &dir).map_err(untouched)?;
     let seize = Instant::now();
-    let tree = tracee::freeze_tree(settings.pid, settings.timeout).map_err(untouched)?;
+    let mut tree = tracee::freeze_tree(
+        settings.pid,
+        settings.timeout,
+        settings.freeze_cgroup.as_deref(),
+    )
+    .map_err(untouched)?;
     let mut stats = DumpStats {
         freezing_us: micros(seize),
         ..DumpStats::default()
     };
     let frozen_at = Instant::now();
     tell_frozen(&tree);
-    let mut facts = collect(&tree, settings).map_err(untouched)?;
-    let mut infected = infect_all(tree).map_err(put_back)?;
-    let origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
     let Prepared {
         mut writer,
+        outlet,
         pages,
         mut losses,
+        mut tracking,
+        before,
     } = prepared;
-    let drained = drain_all(
-        &mut infected,
-        &mut facts,
-        (pages, settings.portable),
-        &mut writer,
-        &mut stats,
-    )
-    .map_err(put_back)?;
+    let mut facts = collect(&mut tree, settings, &mut tracking, before).map_err(untouched)?;
+    tell_phase("collected", frozen_at);
+    let mut infected = infect_all(tree).map_err(put_back)?;
+    tell_phase("infected", frozen_at);
+    let mut origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
+    origin.run_id = Some(tracking.run_id.clone());
+    let links = facts.files.make_links().map_err(put_back)?;
+    tell_phase("asked", frozen_at);
+    let drains = Drains {
+        writer: &mut writer,
+        outlet: &outlet,
+        tracking: &mut tracking,
+        stats: &mut stats,
+        portable: settings.portable,
+    };
+    let drained = drain_all(&mut infected, &mut facts, pages, drains).map_err(put_back)?;
+    writer.set_parent(tracking.link());
     losses.append(&mut facts.losses);
+    tell_phase("drained", frozen_at);
     let tree = cure_all(infected).map_err(put_back)?;
-    if settings.after == After::Run {
-        // The image set is written beside the running target: all that it needs is here.
-        tree.into_iter().for_each(Frozen::release);
-        stats.frozen_us = micros(frozen_at);
-        finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
-    } else {
-        stats.frozen_us = micros(frozen_at);
-        finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
+    let tree = match settings.after {
+        After::Run => {
+            // The image set is written beside the running target: all that it needs is here.
+            tree.into_iter().for_each(Frozen::release);
+            Vec::new()
+        }
+        After::Kill | After::Stop => tree,
+    };
+    stats.frozen_us = micros(frozen_at);
+    finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
+    let passed = settings.stages.reached(Stage::PostDump, Some(settings.pid));
+    if settings.after != After::Run {
+        // The images are there, whatever the script says.
+        links.keep();
+        passed.map_err(put_back)?;
         end(tree, settings.after).map_err(put_back)?;
+    } else {
+        passed.map_err(put_back)?;
+    }
+    tracking.finish();
+    if settings.rounds.dedup {
+        take_out_superseded(&dir);
     }
     if let Some(words) = losses::words(&losses) {
         tracing::warn!("{words}");
@@ -190,6 +275,14 @@ fn dump_tree(settings: &Settings, dir: &Path) -> Result<DumpStats, Failure> {
         stats.frozen_us
     );
     Ok(stats)
+}
+
+/// Takes out of the parents what the new set has: it is complete, so that this may be left off at any moment.
+fn take_out_superseded(dir: &Path) {
+    match image::dedup(dir) {
+        Ok(pages) => tracing::info!("{pages} pages of parent sets were superseded"),
+        Err(error) => tracing::warn!("superseded pages stay in parent sets: {error}"),
+    }
 }
 
 fn untouched(error: impl Into<Error>) -> Failure {
@@ -204,25 +297,41 @@ fn put_back(error: impl Into<Error>) -> Failure {
 #[derive(Debug)]
 struct Prepared {
     writer: ImageWriter,
+    outlet: Outlet,
     pages: PageOutput,
     losses: Vec<Loss>,
+    tracking: Tracking,
+    before: Before,
 }
 
-fn prepare(settings: &Settings, dir: &Path) -> Result<Prepared, Error> {
-    let missing = |error| match is_missing(&error) {
-        true => Error::Tracee(tracee::Error::Missing(settings.pid.0)),
-        false => error,
-    };
-    let mut writer = ImageWriter::create(dir)?;
+fn prepare(settings: &Settings, to: Destination<'_>, dir: &Path) -> Result<Prepared, Error> {
+    let missing = |error| missing(error, settings.pid);
+    let (mut writer, outlet) = Outlet::open(to, (settings.page_server.as_ref(), settings.packing))?;
+    if settings.sync {
+        writer.sync_to_disk();
+    }
     let early = process::refuse_early(settings.pid, settings.shell_job).map_err(missing)?;
     Refusals(early).into_result()?;
     let losses = losses::collect_early(settings.pid).map_err(missing)?;
-    let pages = PageOutput::new(writer.pages_file(1)?, 1);
+    let root = Holder::Task(settings.pid.0 as u32);
+    let pages = outlet.output(&mut writer, root, 1)?;
+    let tracking = Tracking::prepare(settings.pid, &settings.rounds, dir)?;
     Ok(Prepared {
         writer,
+        outlet,
         pages,
         losses,
+        tracking,
+        before: Before::look(settings.pid),
     })
+}
+
+/// Says that a process is missing where that is why `/proc` could not be read.
+fn missing(error: Error, pid: Pid) -> Error {
+    match is_missing(&error) {
+        true => Error::Tracee(tracee::Error::Missing(pid.0)),
+        false => error,
+    }
 }
 
 fn is_missing(error: &Error) -> bool {
@@ -235,6 +344,10 @@ fn tell_frozen(tree: &Tree) {
         "{} processes with {threads} threads stand still",
         tree.living.len()
     );
+}
+
+fn tell_phase(done: &str, frozen_at: Instant) {
+    tracing::debug!("{done} {} us after all stood still", micros(frozen_at));
 }
 
 fn micros(since: Instant) -> u32 {
@@ -285,6 +398,8 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         dead,
         mut files,
         pipes: [pipes, fifos],
+        shm,
+        filters,
         ..
     } = facts;
     files.add_build_ids();
@@ -305,6 +420,9 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         memfds: files.memfds,
         terminals: files.terminals,
         shared: drained.shared,
+        segments: shm,
         ghosts: drained.ghosts,
+        seccomp: filters,
+        ..Snapshot::default()
     }
 }

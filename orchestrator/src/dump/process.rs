@@ -5,6 +5,7 @@ use super::files::{FileTable, terminated};
 use crate::error::Refusal;
 use crate::infect::questions::{Answers, Arg, Asked, Questions};
 use crate::objects::attributes::collect::ProcessAttributes;
+use crate::objects::seccomp::collect::Filters;
 use crate::objects::signals::collect::Actions;
 use crate::objects::timers::collect::Timers;
 use crate::procfs;
@@ -204,14 +205,15 @@ fn namespace(pid: Pid, name: &str) -> Option<Vec<u8>> {
     procfs::fd::read_link(pid, &format!("ns/{name}")).ok()
 }
 
-/// Collects what can be told of process number `index` from outside, without memory areas and descriptors.
+/// Collects what can be told of a process with these ids from outside, without memory areas and descriptors.
 ///
 /// # Errors
 /// `/proc` cannot be read, or a directory that it stands in is gone.
 pub fn collect(
     frozen: &Frozen,
-    index: u32,
+    ids: TaskIds,
     files: &mut FileTable,
+    filters: &mut Filters,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Task, Error> {
     let pid = frozen.pid();
@@ -220,24 +222,16 @@ pub fn collect(
     let mut umask = None;
     let mut threads = Vec::with_capacity(frozen.threads().len());
     for stopped in frozen.threads() {
-        let (thread, status) = super::thread::collect(pid, stopped, refusals)?;
+        let (thread, its_umask) = super::thread::collect(pid, stopped, filters, refusals)?;
         threads.push(thread);
-        umask = umask.or(status.umask);
+        umask = umask.or(its_umask);
     }
-    // Those of the caller are 1.
-    let id = index + 2;
-    let own = TaskIds {
-        vm: id,
-        files: id,
-        fs: id,
-        sighand: id,
-        ..namespace_ids()
-    };
     Ok(Task {
         pid: pid.0,
         ppid: stat.ppid,
         pgid: stat.pgrp,
         sid: stat.session,
+        terminal: Some(stat.tty_nr as u32),
         state: if leader.group_stop.is_some() {
             TaskState::Stopped
         } else {
@@ -247,7 +241,8 @@ pub fn collect(
         personality: procfs::attributes::read_personality(pid)?,
         flags: stat.flags,
         comm: procfs::attributes::read_comm(pid)?,
-        ids: own,
+        ids,
+        exit_signal: exit_signal(&stat),
         mm: Some(mm(pid, &stat, files, refusals)?),
         fs: Some(fs(pid, umask.unwrap_or(0o22), files, refusals)?),
         pending: super::thread::pending(leader.tid, Queue::Process)?,
@@ -278,10 +273,16 @@ pub fn of_dead(stat: &procfs::stat::Stat) -> Task {
         sid: stat.session,
         state: TaskState::Zombie,
         exit_code: stat.exit_code as u32,
+        exit_signal: exit_signal(stat),
         flags: stat.flags,
         comm: stat.comm.clone(),
         ..Task::default()
     }
+}
+
+/// Returns the signal that a process's end sends, where it is not the usual one.
+fn exit_signal(stat: &procfs::stat::Stat) -> Option<u32> {
+    (stat.exit_signal != libc::SIGCHLD).then_some(stat.exit_signal.max(0) as u32)
 }
 
 /// Ids of the namespaces within the image set; the target is in ours.
@@ -380,16 +381,11 @@ fn linked_ghost(
     stat: &sys::file::FileStat,
     files: &mut FileTable,
 ) -> Result<FileId, (String, String)> {
-    if stat.nlink != 0 {
-        let reason =
-            "it was deleted, renamed or replaced, and has other names, which is not kept yet";
-        return Err((reason.into(), String::new()));
-    }
     let opened = std::fs::File::open(format!("/proc/{}/{name}", pid.0));
     let opened =
         opened.map_err(|error| (format!("it cannot be opened: {error}"), String::new()))?;
     match name {
-        "exe" => files.mapped_ghost(&opened.into(), stat, path, false),
+        "exe" => files.mapped_deleted(&opened.into(), stat, path, false),
         _ => files.add_deleted_directory(&opened.into(), stat, path),
     }
 }

@@ -2,8 +2,11 @@
 
 use super::collect::TaskFacts;
 use crate::error::Refusal;
+use crate::plan::Report;
+use crate::plan::family::Family;
+use crate::plan::joint;
 use crate::procfs;
-use crate::snapshot::Task;
+use crate::snapshot::{OpenFile, Snapshot, Task, TaskIds, TerminalInfo};
 use crate::sys::Pid;
 use crate::sys::fd::{Kcmp, kcmp};
 use crate::tracee::Frozen;
@@ -18,28 +21,117 @@ const SHARED: [(Kcmp, &str); 4] = [
     (Kcmp::SigHand, "signal handlers"),
 ];
 
-/// Refuses what processes share that are no threads of one another.
-pub fn refuse_shared(living: &[&Frozen], refusals: &mut Vec<Refusal>) {
+/// First id of a process's own: those of the caller are 1.
+const FIRST_ID: u32 = 2;
+
+/// Returns the ids of what processes have: the same where they share it. They are numbered by the first that has it.
+pub fn ids(living: &[Frozen]) -> Vec<TaskIds> {
+    let [vm, files, fs, sighand] = SHARED.map(|(what, _)| firsts(living, what));
+    let one = |index: usize| TaskIds {
+        vm: vm[index],
+        files: files[index],
+        fs: fs[index],
+        sighand: sighand[index],
+        ..super::process::namespace_ids()
+    };
+    (0..living.len()).map(one).collect()
+}
+
+fn firsts(living: &[Frozen], what: Kcmp) -> Vec<u32> {
+    // In the kernel's order, which is total and stays while they stand still. One that is killed meanwhile has no place in it,
+    // and makes the dump fail later.
+    let mut order: Vec<usize> = Vec::with_capacity(living.len());
+    let mut ids = Vec::with_capacity(living.len());
+    for (index, task) in living.iter().enumerate() {
+        let compare = |&other: &usize| {
+            let other = living[other].pid().leader();
+            kcmp(other, task.pid().leader(), what)
+        };
+        let place = order.partition_point(|other| compare(other) == Ok(Ordering::Less));
+        let next = order.get(place).copied();
+        let first = next.filter(|other| compare(other) == Ok(Ordering::Equal));
+        if first.is_none() {
+            order.insert(place, index);
+        }
+        ids.push(first.unwrap_or(index) as u32 + FIRST_ID);
+    }
+    ids
+}
+
+/// Refuses what the root shares with its parent, which is outside.
+pub fn refuse_shared_outside(root: &Frozen, refusals: &mut Vec<Refusal>) {
+    let Ok(stat) = procfs::stat::read(root.pid()) else {
+        return;
+    };
+    let (root, parent) = (root.pid().leader(), Pid(stat.ppid).leader());
     for (what, words) in SHARED {
-        // In the kernel's order, which is total and stays while they stand still. One that is killed meanwhile has no place in it,
-        // and makes the dump fail later.
-        let mut order: Vec<&Frozen> = Vec::with_capacity(living.len());
-        for &task in living {
-            let compare = |other: &Frozen| kcmp(other.pid().leader(), task.pid().leader(), what);
-            let place = order.partition_point(|other| compare(other) == Ok(Ordering::Less));
-            let next = order.get(place).copied();
-            if let Some(other) = next.filter(|other| compare(other) == Ok(Ordering::Equal)) {
-                refusals.push(Refusal {
-                    task: task.pid().0,
-                    object: words.into(),
-                    reason: format!(
-                        "it shares it with process {} (by a flag of clone, or vfork), which is not kept yet",
-                        other.pid()
-                    ),
-                    remedy: String::new(),
-                });
-            }
-            order.insert(place, task);
+        if stat.ppid != 0 && kcmp(root, parent, what) == Ok(Ordering::Equal) {
+            refusals.push(Refusal {
+                task: root.0,
+                object: words.into(),
+                reason: format!(
+                    "it shares it with its parent {parent}, which is outside of what is dumped"
+                ),
+                remedy: format!("dump process {parent}"),
+            });
+        }
+    }
+}
+
+/// Refuses descriptor tables that several share, where there are sockets in them.
+pub fn refuse_shared_sockets(tasks: &[TaskFacts], files: &[OpenFile], refusals: &mut Vec<Refusal>) {
+    let mut known = BTreeSet::new();
+    for task in tasks.iter().map(|facts| &facts.task) {
+        if !known.insert(task.ids.files) && joint::has_socket(&task.fds, files) {
+            refusals.push(Refusal {
+                task: task.pid,
+                object: "descriptor table".into(),
+                reason: joint::SOCKETS.into(),
+                remedy: String::new(),
+            });
+        }
+    }
+}
+
+/// Refuses what a restore could not make: by the rules of the restore itself, so that it is told while the target lives.
+pub fn refuse_unborn(
+    tasks: &[TaskFacts],
+    dead: &[Task],
+    terminals: &[TerminalInfo],
+    refusals: &mut Vec<Refusal>,
+) {
+    if tasks.len() + dead.len() < 2 {
+        return;
+    }
+    // What births go by; memory is no part of it, and large.
+    let light = |task: &Task| Task {
+        pid: task.pid,
+        ppid: task.ppid,
+        pgid: task.pgid,
+        sid: task.sid,
+        state: task.state,
+        ids: task.ids,
+        exit_signal: task.exit_signal,
+        threads: vec![Default::default()],
+        ..Task::default()
+    };
+    let all = tasks.iter().map(|facts| &facts.task).chain(dead);
+    let snapshot = Snapshot {
+        tasks: all.map(light).collect(),
+        terminals: terminals.to_vec(),
+        ..Snapshot::default()
+    };
+    let mut report = Report::default();
+    Family::of(&snapshot, &mut report);
+    for refusal in report.refusals {
+        let refusal = Refusal {
+            task: refusal.task,
+            object: refusal.object,
+            reason: refusal.reason,
+            remedy: refusal.remedy,
+        };
+        if !refusals.contains(&refusal) {
+            refusals.push(refusal);
         }
     }
 }
@@ -61,6 +153,7 @@ pub fn settle(
     };
     if let Some(root) = tasks.first_mut() {
         root.task.ppid = 0;
+        root.task.exit_signal = None;
     }
     let all = || tasks.iter().map(|facts| &facts.task).chain(dead);
     let pids: BTreeSet<i32> = all().map(|task| task.pid).collect();

@@ -2,9 +2,10 @@
 
 use super::Error;
 use crate::error::Refusal;
-use crate::infect::questions::{Answers, Questions};
+use crate::infect::questions::{Answers, Arg, Asked, Buffer, Questions};
 use crate::objects::attributes::collect::ThreadAttributes;
 use crate::objects::sched::collect::Policy;
+use crate::objects::seccomp::collect::Filters;
 use crate::objects::signals::collect::AltStack;
 use crate::procfs::{self, status::Status};
 use crate::snapshot::*;
@@ -15,6 +16,8 @@ use crate::sys::{self, Pid, Tid};
 use crate::tracee::Stopped;
 use std::cmp::Ordering;
 
+/// Length of a thread's name (`TASK_COMM_LEN`).
+const NAME_LEN: usize = 16;
 /// Signals taken from a queue at a time.
 const SIGNALS_AT_ONCE: usize = 32;
 /// Most signals that are kept of one queue: the usual limit of pending signals (`RLIMIT_SIGPENDING`) is some ten thousands.
@@ -26,6 +29,8 @@ pub struct ThreadQuestions {
     attributes: ThreadAttributes,
     altstack: AltStack,
     policy: Policy,
+    name: (Asked, Buffer),
+    timer_slack: Asked,
 }
 
 impl ThreadQuestions {
@@ -35,6 +40,15 @@ impl ThreadQuestions {
             attributes: ThreadAttributes::ask(questions),
             altstack: AltStack::ask(questions),
             policy: Policy::ask(questions),
+            name: {
+                let name = questions.space(NAME_LEN);
+                let args = [Arg::Value(libc::PR_GET_NAME as u64), name.into()];
+                (questions.ask(libc::SYS_prctl as u32, args), name)
+            },
+            timer_slack: questions.ask(
+                libc::SYS_prctl as u32,
+                [Arg::Value(libc::PR_GET_TIMERSLACK as u64)],
+            ),
         }
     }
 
@@ -55,37 +69,49 @@ impl ThreadQuestions {
         }
         thread.altstack = self.altstack.read(answers);
         thread.mempolicy = self.policy.read(answers);
+        let name = answers.filled(self.name.0, self.name.1).unwrap_or_default();
+        let end = name.iter().position(|&byte| byte == 0);
+        thread.comm = name[..end.unwrap_or(name.len())].to_vec();
+        thread.timerslack_ns = answers.result(self.timer_slack).ok();
     }
 }
 
-/// Collects what can be told of a thread from outside, and returns its `status` too.
+/// Collects what can be told of a thread from outside, and returns its umask too.
 ///
 /// # Errors
 /// `/proc` or ptrace failed.
 pub fn collect(
     pid: Pid,
     stopped: &Stopped,
+    filters: &mut Filters,
     refusals: &mut Vec<Refusal>,
-) -> Result<(Thread, Status), Error> {
+) -> Result<(Thread, Option<u32>), Error> {
     let tid = stopped.tid;
-    let status = procfs::status::read((pid, tid))?;
-    if status.seccomp != 0 {
+    let read;
+    let status = match stopped.known_status() {
+        Some(status) => status,
+        None => {
+            read = procfs::status::read((pid, tid))?;
+            &read
+        }
+    };
+    let seccomp = filters.collect(tid, status.seccomp);
+    let seccomp = seccomp.unwrap_or_else(|reason| {
         refusals.push(Refusal {
-            task: tid.0,
-            object: "seccomp".into(),
-            reason: "it runs under a seccomp filter or in strict mode, which is not kept yet"
-                .into(),
+            task: pid.0,
+            object: format!("seccomp of thread {tid}"),
+            reason,
             remedy: String::new(),
         });
-    }
-    refuse_own(pid, tid, &status, refusals);
+        SeccompMode::Off
+    });
+    refuse_own(pid, tid, status, refusals);
     let (head, len) = ptrace::get_robust_list(tid).unwrap_or_default();
     let dispatch = ptrace::get_syscall_user_dispatch(tid)
         .ok()
         .filter(|dispatch| dispatch.mode != 0);
     let thread = Thread {
         tid: tid.0,
-        comm: procfs::attributes::read_comm((pid, tid))?,
         arch: Arch::X86_64 {
             regs: Box::new(stopped.return_regs()),
             xstate: stopped.xstate.clone(),
@@ -110,8 +136,8 @@ pub fn collect(
         sched: sched(tid)?,
         affinity: sys::sched::getaffinity(tid).unwrap_or_default(),
         ioprio: sys::sched::io_priority(tid).ok(),
-        timerslack_ns: procfs::attributes::read_timerslack_ns(Pid(tid.0)).ok(),
-        creds: creds(&status),
+        creds: creds(status),
+        seccomp,
         syscall_dispatch: dispatch.map(|dispatch| SyscallDispatch {
             mode: dispatch.mode,
             offset: dispatch.offset,
@@ -120,7 +146,7 @@ pub fn collect(
         }),
         ..Thread::default()
     };
-    Ok((thread, status))
+    Ok((thread, status.umask))
 }
 
 /// Refuses what a thread has for itself that all threads share in what is kept, and what its processor is set to.
@@ -135,7 +161,7 @@ fn refuse_own(pid: Pid, tid: Tid, status: &Status, refusals: &mut Vec<Refusal>) 
         let own = "it has a directory, root and umask of its own";
         reasons.push(("working directory", own));
     }
-    if ptrace::get_regset(tid, ptrace::NT_386_IOPERM, &mut Vec::new()).is_ok() {
+    if ptrace::get_regset_of(tid, ptrace::NT_386_IOPERM, 8, &mut Vec::new()).is_ok() {
         reasons.push(("I/O ports", "ioperm has opened some"));
     }
     refusals.extend(reasons.into_iter().map(|(object, reason)| Refusal {

@@ -29,6 +29,8 @@ pub(super) fn resolve(snapshot: &mut Snapshot, nodes: &BTreeSet<u32>) -> Result<
         let checked = target(file, &snapshot.files, &inodes, &terminals);
         checked.map_err(|wrong| wrong.at("files.img", format!("file {}", file.id.0)))?;
     }
+    check_pidfds(snapshot)?;
+    check_segments(snapshot)?;
     name_shared_memory(snapshot);
     for task in &snapshot.tasks {
         references(task, &snapshot.files)?;
@@ -50,6 +52,62 @@ fn check_memfds(snapshot: &Snapshot) -> Checked<()> {
                 inode.id,
                 inode.shmid
             );
+        }
+    }
+    Ok(())
+}
+
+/// A pidfd is of a process or thread of the set: any other with its number would be somebody else's.
+fn check_pidfds(snapshot: &Snapshot) -> Result<()> {
+    let tasks = snapshot.tasks.iter();
+    let all = tasks.flat_map(|task| task.threads.iter().map(|thread| thread.tid));
+    let mut inside: BTreeSet<i32> = all.collect();
+    inside.extend(snapshot.tasks.iter().map(|task| task.pid));
+    for file in &snapshot.files {
+        if let FileKind::PidFd(pidfd) = file.kind
+            && let Some(of) = pidfd.of.filter(|of| !inside.contains(of))
+        {
+            let wrong = Wrong::new(format!("it is of process {of}, which is not there"));
+            return Err(wrong.at("files.img", format!("file {}", file.id.0)));
+        }
+    }
+    Ok(())
+}
+
+/// An attached segment is there, and as long as its areas say.
+fn check_segments(snapshot: &Snapshot) -> Result<()> {
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    for segment in &snapshot.segments {
+        let id = segment.perm.id;
+        let page = match segment.huge >> 26 & 0x3f {
+            0 => PAGE_SIZE,
+            log @ 12..=34 => 1 << log,
+            log => {
+                let wrong = Wrong::new(format!("pages of 2^{log} bytes"));
+                return Err(wrong.at("ipcns-shm", format!("segment {id}")));
+            }
+        };
+        let end = segment.size.checked_next_multiple_of(page).unwrap_or(0);
+        if ends.insert(id, end).is_some() {
+            let wrong = Wrong::new("it is there twice");
+            return Err(wrong.at("ipcns-shm", format!("segment {id}")));
+        }
+    }
+    for task in &snapshot.tasks {
+        for vma in task.mm.iter().flat_map(|mm| &mm.vmas) {
+            let Some(id) = vma.segment() else {
+                continue;
+            };
+            let end = vma.offset.checked_add(vma.len());
+            let fits = ends
+                .get(&id)
+                .zip(end)
+                .is_some_and(|(&whole, end)| end <= whole);
+            if !fits {
+                let wrong = Wrong::new(format!("there is no segment {id} that holds it"));
+                let area = format!("area {:#x}", vma.start);
+                return Err(wrong.at(&format!("mm-{}.img", task.pid), area));
+            }
         }
     }
     Ok(())
@@ -85,6 +143,14 @@ fn target(
                 .filter(|&id| id != FileId(0));
             match named.find(|&id| find(files, id).is_none()) {
                 Some(id) => wrong!("it watches file {}, which is not there", id.0),
+                None => Ok(()),
+            }
+        }
+        FileKind::Unix(socket) => {
+            let all = files;
+            let mut files = socket.queue.iter().flat_map(|message| &message.files);
+            match files.find(|&&id| find(all, id).is_none()) {
+                Some(id) => wrong!("file {} waits in it, which is not there", id.0),
                 None => Ok(()),
             }
         }
@@ -217,9 +283,17 @@ fn used(snapshot: &Snapshot) -> BTreeSet<FileId> {
 pub(super) fn shared_sizes(snapshot: &Snapshot) -> BTreeMap<u64, u64> {
     let memfds = snapshot.memfds.iter();
     let mut sizes: BTreeMap<u64, u64> = memfds.map(|inode| (inode.shmid, inode.size)).collect();
+    for segment in &snapshot.segments {
+        sizes.insert(u64::from(segment.perm.id), segment.size);
+    }
     let spaces = snapshot.tasks.iter().filter_map(|task| task.mm.as_ref());
     for vma in spaces.flat_map(|mm| &mm.vmas) {
-        if let VmaKind::SharedAnonymous(id) = vma.kind {
+        let attached = vma.segment().map(u64::from);
+        let anonymous = match vma.kind {
+            VmaKind::SharedAnonymous(id) => Some(id),
+            _ => None,
+        };
+        if let Some(id) = attached.or(anonymous) {
             let size = sizes.entry(id).or_default();
             *size = (*size).max(vma.offset.saturating_add(vma.len()));
         }

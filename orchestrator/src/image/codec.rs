@@ -4,28 +4,30 @@ use std::fs::File;
 use std::io::BufReader;
 
 use prost::Message;
-use proto::frame::{Reader, Writer};
+use proto::frame::{Encoded, Reader, Writer};
 use proto::kinds::Kind;
 
-use super::dir::{Dir, failed};
+use super::dir::{Dir, Listed, failed};
 use super::error::{Error, Result};
 
-/// Returns the bytes of a file of this kind with these records.
+/// Returns a file of this kind with these records.
 pub(super) fn encode<'a, M: Message + 'a>(
     kind: Kind,
     records: impl IntoIterator<Item = &'a M>,
-) -> Vec<u8> {
+) -> Encoded {
     let mut file = Writer::new(kind);
     for record in records {
         file.record(record);
     }
-    file.into_bytes()
+    file.done()
 }
 
 /// Reads a file's records one after the other.
 #[derive(Debug)]
 pub(super) struct Decoder {
     name: String,
+    /// How many records it has, where the set says so.
+    records: Option<u64>,
     reader: Reader<BufReader<File>>,
 }
 
@@ -33,7 +35,10 @@ impl Decoder {
     /// Opens the file `name`; `None` where it does not exist.
     pub(super) fn open(dir: &Dir, name: &str, kind: Kind) -> Result<Option<Self>> {
         let Some(file) = dir.open_file(name)? else {
-            return Ok(None);
+            return match dir.listed(name) {
+                Listed::With(_) => Err(Error::Missing { file: name.into() }),
+                _ => Ok(None),
+            };
         };
         let len = file
             .metadata()
@@ -41,17 +46,29 @@ impl Decoder {
             .len();
         let reader =
             Reader::new(BufReader::new(file), len, kind).map_err(|error| damaged(name, error))?;
+        let records = match dir.listed(name) {
+            Listed::With(records) => records,
+            Listed::No | Listed::Unknown => None,
+        };
         Ok(Some(Self {
             name: name.into(),
+            records,
             reader,
         }))
     }
 
     /// Returns the next record; `None` at the end of the file.
     pub(super) fn record<M: Message + Default>(&mut self) -> Result<Option<M>> {
-        self.reader
-            .record()
-            .map_err(|error| damaged(&self.name, error))
+        let record = self.reader.record();
+        let record = record.map_err(|error| damaged(&self.name, error))?;
+        match self.records {
+            Some(wanted) if record.is_none() && wanted != self.reader.records() => {
+                let found = self.reader.records();
+                let error = proto::frame::Error::Records { found, wanted };
+                Err(damaged(&self.name, error))
+            }
+            _ => Ok(record),
+        }
     }
 
     /// Returns the raw bytes that follow a record.

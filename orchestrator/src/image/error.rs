@@ -29,6 +29,29 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A set as its own parent.
+    #[error("{} is the images folder, or one of its children: a set cannot be its own parent", .path.display())]
+    OwnParent {
+        /// What was named as the parent.
+        path: PathBuf,
+    },
+    /// A conversion onto itself.
+    #[error("{} is the folder of the set that is converted; use another for the new one", .path.display())]
+    SameFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A parent whose pages cannot be found one by one.
+    #[error("the pages of {} are packed (--compress, --checksum): such a set cannot be a parent", .path.display())]
+    PackedParent {
+        /// What was named as the parent.
+        path: PathBuf,
+    },
+    /// A set of a round, without what is not memory.
+    #[error(
+        "inventory.img: this is a set of a pre-dump, which has memory alone; restore the set of the dump that was made after it"
+    )]
+    PreDump,
     /// The image set's version is not one this build reads.
     #[error(
         "inventory.img: image version {version} is not known (this build reads version 2, that is 1.1); restore with the program that wrote it"
@@ -90,6 +113,9 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A stream of images.
+    #[error(transparent)]
+    Wire(#[from] crate::wire::Error),
     /// The snapshot holds something that the format cannot express.
     #[error("cannot write {file}: {what}")]
     Unwritable {
@@ -98,6 +124,18 @@ pub enum Error {
         /// What cannot be expressed.
         what: String,
     },
+}
+
+impl Error {
+    /// Says that it is about a file of parent number `level`, not of the set.
+    pub(super) fn in_parent(mut self, level: usize) -> Self {
+        if let Error::Io { file, .. } | Error::Damaged { file, .. } | Error::Invalid { file, .. } =
+            &mut self
+        {
+            *file = super::parents::within(level, file);
+        }
+        self
+    }
 }
 
 /// Result of a conversion that does not know which file and record it works for.

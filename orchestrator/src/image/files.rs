@@ -6,7 +6,8 @@ use proto::pb::FdTypes;
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
 use crate::objects::{
-    device, epoll, eventfd, fifo, memfd, pipe, regular, signalfd, timerfd, tty, unix,
+    bpfmap, device, epoll, eventfd, fanotify, fifo, inotify, memfd, namespace, pidfd, pipe,
+    regular, signalfd, timerfd, tty, unix,
 };
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
 
@@ -15,24 +16,58 @@ const TYPE: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const CHARACTER: u32 = 0o020_000;
+/// The owner of what has none in its record.
+const NO_OWNER: pb::FownEntry = pb::FownEntry {
+    uid: 0,
+    euid: 0,
+    signum: 0,
+    pid_type: 0,
+    pid: 0,
+};
 
-/// Returns the records of `files`.
-pub(super) fn to_records(files: &[OpenFile]) -> Checked<Vec<pb::FileEntry>> {
+/// Returns the records of `files`, and which of them are of deleted files.
+pub(super) fn to_records(
+    files: &[OpenFile],
+) -> Checked<(Vec<pb::FileEntry>, Vec<pb::RemapFilePathEntry>)> {
     let mut next_id = files.iter().map(|file| file.id.0).max().unwrap_or(0);
     let mut records = Vec::with_capacity(files.len());
+    let mut remaps = Vec::new();
     for file in files {
         let node = match &file.kind {
             FileKind::Terminal(terminal) => Some((&terminal.node, Owner::default())),
             FileKind::Fifo(fifo) => Some((&fifo.node, file.owner)),
+            FileKind::Regular(regular) => {
+                remaps.extend(remap(file.id.0, regular));
+                None
+            }
+            FileKind::Device(device) => {
+                remaps.extend(remap(file.id.0, &device.node));
+                None
+            }
             _ => None,
         };
         if let Some((node, owner)) = node {
             next_id += 1;
             records.push(node_to_record(next_id, (file.flags, owner), node));
+            remaps.extend(remap(next_id, node));
         }
         records.push(to_record(file, next_id)?);
     }
-    Ok(records)
+    Ok((records, remaps))
+}
+
+/// Returns what leads to a deleted file, whose record has this id.
+fn remap(id: u32, file: &RegularFile) -> Option<pb::RemapFilePathEntry> {
+    let (remap_id, remap_type) = match (file.ghost, file.link) {
+        (Some(ghost), _) => (ghost, pb::RemapType::Ghost),
+        (None, Some(link)) => (link.0, pb::RemapType::Linked),
+        (None, None) => return None,
+    };
+    Some(pb::RemapFilePathEntry {
+        orig_id: id,
+        remap_id,
+        remap_type: Some(remap_type as i32),
+    })
 }
 
 /// The type that descriptors' records repeat.
@@ -46,8 +81,14 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Epoll(_) => FdTypes::Eventpoll,
         FileKind::TimerFd(_) => FdTypes::Timerfd,
         FileKind::SignalFd(_) => FdTypes::Signalfd,
+        FileKind::Inotify(_) => FdTypes::Inotify,
+        FileKind::Fanotify(_) => FdTypes::Fanotify,
         FileKind::Memfd(_) => FdTypes::Memfd,
         FileKind::Terminal(_) => FdTypes::Tty,
+        FileKind::PidFd(_) => FdTypes::Pidfd,
+        FileKind::Inherited(given) => return wrong!("{} has no record", given.key),
+        FileKind::BpfMap(_) => FdTypes::Bpfmap,
+        FileKind::Namespace(_) => FdTypes::Ns,
         FileKind::Unsupported(name) => return wrong!("{name} has no record"),
     })
 }
@@ -74,11 +115,16 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         FileKind::SignalFd(fact) => {
             record.sgfd = Some(signalfd::image::to_record(file, fown, fact))
         }
+        FileKind::Inotify(fact) => record.ify = Some(inotify::image::to_record(file, fown, fact)),
+        FileKind::Fanotify(fact) => record.ffy = Some(fanotify::image::to_record(file, fown, fact)),
         FileKind::Memfd(fact) => record.memfd = Some(memfd::image::to_record(file, fown, fact)),
         FileKind::Terminal(fact) => {
             record.tty = Some(tty::image::to_record(file, fown, fact, node_id))
         }
-        FileKind::Unsupported(_) => {}
+        FileKind::BpfMap(fact) => record.bpf = Some(bpfmap::image::to_record(file, fown, fact)),
+        FileKind::Namespace(fact) => record.nsf = Some(namespace::image::to_record(file, fact)),
+        FileKind::PidFd(fact) => record.pidfd = Some(pidfd::image::to_record(file, fown, fact)),
+        FileKind::Inherited(_) | FileKind::Unsupported(_) => {}
     }
     Ok(record)
 }
@@ -120,12 +166,8 @@ pub(super) fn from_record<'a>(
         }
         FdTypes::Pipe => {
             let part = part(&record.pipe)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::Pipe(pipe::image::from_record(part)),
-            )
+            let kind = FileKind::Pipe(pipe::image::from_record(part));
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Fifo => {
             let part = part(&record.fifo)?;
@@ -145,48 +187,29 @@ pub(super) fn from_record<'a>(
         }
         FdTypes::Eventfd => {
             let part = part(&record.efd)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::EventFd(eventfd::image::from_record(part)?),
-            )
+            let kind = FileKind::EventFd(eventfd::image::from_record(part)?);
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Eventpoll => {
             let part = part(&record.epfd)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::Epoll(epoll::image::from_record(part)?),
-            )
+            let kind = FileKind::Epoll(epoll::image::from_record(part)?);
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Timerfd => {
             let part = part(&record.tfd)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::TimerFd(timerfd::image::from_record(part)?),
-            )
+            let kind = FileKind::TimerFd(timerfd::image::from_record(part)?);
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Signalfd => {
             let part = part(&record.sgfd)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::SignalFd(signalfd::image::from_record(part)),
-            )
+            let kind = FileKind::SignalFd(signalfd::image::from_record(part));
+            (part.id, part.flags, &part.fown, kind)
         }
+        FdTypes::Inotify | FdTypes::Fanotify => watcher(sort, record)?,
         FdTypes::Memfd => {
             let part = part(&record.memfd)?;
-            (
-                part.id,
-                part.flags,
-                &part.fown,
-                FileKind::Memfd(memfd::image::from_record(part)),
-            )
+            let kind = FileKind::Memfd(memfd::image::from_record(part));
+            (part.id, part.flags, &part.fown, kind)
         }
         FdTypes::Tty => {
             let part = part(&record.tty)?;
@@ -195,6 +218,27 @@ pub(super) fn from_record<'a>(
             };
             let kind = tty::image::from_record(part, regular::image::from_record(node)?);
             (part.id, part.flags, &part.fown, FileKind::Terminal(kind))
+        }
+        FdTypes::Bpfmap => {
+            let part = part(&record.bpf)?;
+            let kind = match bpfmap::image::from_record(part)? {
+                Ok(map) => FileKind::BpfMap(map),
+                Err(name) => return Ok(unsupported(record.id, name)),
+            };
+            (part.id, part.flags, &part.fown, kind)
+        }
+        FdTypes::Ns => {
+            let part = part(&record.nsf)?;
+            let kind = match namespace::image::from_record(part) {
+                Ok(namespace) => FileKind::Namespace(namespace),
+                Err(name) => return Ok(unsupported(record.id, name)),
+            };
+            (part.id, part.flags, &NO_OWNER, kind)
+        }
+        FdTypes::Pidfd => {
+            let part = part(&record.pidfd)?;
+            let kind = FileKind::PidFd(pidfd::image::from_record(part)?);
+            (part.id, part.flags, &part.fown, kind)
         }
         other => return Ok(unsupported(record.id, name_of(other).into())),
     };
@@ -207,6 +251,21 @@ pub(super) fn from_record<'a>(
         owner: owner_from_record(fown)?,
         kind,
     })
+}
+
+/// Id, flags, owner and kind of an open file description.
+type Parts<'a> = (u32, u32, &'a pb::FownEntry, FileKind);
+
+/// Returns what watches file systems.
+fn watcher(sort: FdTypes, record: &pb::FileEntry) -> Checked<Parts<'_>> {
+    if sort == FdTypes::Inotify {
+        let part = part(&record.ify)?;
+        let kind = FileKind::Inotify(inotify::image::from_record(part)?);
+        return Ok((part.id, part.flags, &part.fown, kind));
+    }
+    let part = part(&record.ffy)?;
+    let kind = FileKind::Fanotify(fanotify::image::from_record(part)?);
+    Ok((part.id, part.flags, &part.fown, kind))
 }
 
 /// Returns the open file description `id` of a kind that this build does not restore.
@@ -246,15 +305,10 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
         FdTypes::Inetsk => "internet socket",
-        FdTypes::Inotify => "inotify",
         FdTypes::Packetsk => "packet socket",
-        FdTypes::Fanotify => "fanotify",
         FdTypes::Netlinksk => "netlink socket",
-        FdTypes::Ns => "namespace descriptor",
         FdTypes::Tunf => "TUN/TAP device",
         FdTypes::Ext => "external file",
-        FdTypes::Bpfmap => "BPF map",
-        FdTypes::Pidfd => "pidfd",
         FdTypes::CtlTty => "controlling terminal",
         FdTypes::AutofsPipe => "pipe of autofs",
         _ => "file of an unknown kind",

@@ -12,7 +12,7 @@ use super::codec::{Decoder, read_all};
 use super::dir::{Dir, failed};
 use super::error::{Checked, Error, Result, Wrong, wrong};
 use super::write::ImageWriter;
-use crate::snapshot::{FileKind, Ghost, GhostData, OpenFile, RegularFile};
+use crate::snapshot::{FileId, FileKind, Ghost, GhostData, OpenFile};
 use crate::sys::file::{Whence, lseek};
 
 const MICROS: u64 = 1_000_000;
@@ -27,10 +27,12 @@ impl ImageWriter {
         let mut head = Writer::new(kinds::GHOST_FILE);
         head.record(&to_record(ghost, source.is_some()));
         image.write_all(&head.into_bytes()).map_err(failed)?;
-        let Some(source) = source else {
-            return Ok(());
-        };
+        let mut records = 1;
         let mut at = 0;
+        let Some(source) = source else {
+            self.has_records(&name, records);
+            return self.send_early(&name);
+        };
         while let Some([start, end]) = data_from(source, at, ghost.size).map_err(failed)? {
             let mut chunk = Vec::new();
             append(
@@ -43,24 +45,10 @@ impl ImageWriter {
             image.write_all(&chunk).map_err(failed)?;
             copy(source, start, end, &mut image).map_err(failed)?;
             at = end;
+            records += 1;
         }
-        Ok(())
-    }
-
-    /// Writes which files are deleted ones; nothing where none is.
-    pub(super) fn write_remaps(&mut self, files: &[OpenFile]) -> Result<()> {
-        let remap = |file: &OpenFile| {
-            Some(pb::RemapFilePathEntry {
-                orig_id: file.id.0,
-                remap_id: by_path(file)?.ghost?,
-                remap_type: Some(pb::RemapType::Ghost as i32),
-            })
-        };
-        let remaps: Vec<_> = files.iter().filter_map(remap).collect();
-        match remaps.is_empty() {
-            true => Ok(()),
-            false => self.write(REMAP, &super::codec::encode(kinds::REMAP_FPATH, &remaps)),
-        }
+        self.has_records(&name, records);
+        self.send_early(&name)
     }
 }
 
@@ -127,29 +115,22 @@ fn to_record(ghost: &Ghost, has_chunks: bool) -> pb::GhostFileEntry {
     }
 }
 
-/// Marks the files that are deleted ones, and returns them with their images.
-pub(super) fn read(dir: &Dir, files: &mut [OpenFile]) -> Result<(Vec<Ghost>, BTreeMap<u32, File>)> {
+/// Marks the files that are deleted ones, and returns those without any name with their images. `nodes` are the files whose
+/// paths other records hold, by the ids of these.
+pub(super) fn read(
+    dir: &Dir,
+    files: &mut [OpenFile],
+    nodes: &BTreeMap<u32, u32>,
+) -> Result<(Vec<Ghost>, BTreeMap<u32, File>)> {
     let remaps = read_all::<pb::RemapFilePathEntry>(dir, REMAP, kinds::REMAP_FPATH)?;
     let mut ids = BTreeSet::new();
     for remap in remaps.unwrap_or_default() {
-        let Ok(index) = files.binary_search_by_key(&remap.orig_id, |file| file.id.0) else {
-            continue;
-        };
-        let file = &mut files[index];
-        let is_ghost = remap.remap_type.unwrap_or(0) == pb::RemapType::Ghost as i32;
-        match (is_ghost, by_path_mut(file)) {
-            (true, Some(regular)) => {
-                regular.ghost = Some(remap.remap_id);
-                // Its content comes from the image.
-                regular.size = None;
-                regular.build_id.clear();
-                ids.insert(remap.remap_id);
-            }
-            (false, Some(regular)) => {
-                let path = String::from_utf8_lossy(&regular.path);
-                file.kind = FileKind::Unsupported(format!("deleted file {path}"));
-            }
-            _ => {}
+        for id in [Some(&remap.orig_id), nodes.get(&remap.orig_id)]
+            .into_iter()
+            .flatten()
+        {
+            let marked = mark(files, *id, &remap);
+            ids.extend(marked.map_err(|wrong| wrong.at(REMAP, format!("file {id}")))?);
         }
     }
     let mut ghosts = Vec::new();
@@ -160,6 +141,50 @@ pub(super) fn read(dir: &Dir, files: &mut [OpenFile]) -> Result<(Vec<Ghost>, BTr
         images.insert(id, image);
     }
     Ok((ghosts, images))
+}
+
+/// Marks a file as a deleted one, and returns the number of its image, if it has one.
+fn mark(files: &mut [OpenFile], id: u32, remap: &pb::RemapFilePathEntry) -> Checked<Option<u32>> {
+    let find = |files: &[OpenFile], id| files.binary_search_by_key(&id, |file| file.id.0).ok();
+    let Some(index) = find(files, id) else {
+        return Ok(None);
+    };
+    let kind = pb::RemapType::try_from(remap.remap_type.unwrap_or_default());
+    let link = find(files, remap.remap_id).map(|link| files[link].kind.clone());
+    let file = &mut files[index];
+    let Some(regular) = file.kind.node_mut() else {
+        return Ok(None);
+    };
+    match (kind, link) {
+        (Ok(pb::RemapType::Ghost), _) => {
+            regular.ghost = Some(remap.remap_id);
+            // Its content comes from the image.
+            regular.size = None;
+            regular.build_id.clear();
+            return Ok(Some(remap.remap_id));
+        }
+        // The restore removes it: no other name than one of a dump may pass.
+        (Ok(pb::RemapType::Linked), Some(FileKind::Regular(link))) if is_link(&link.path) => {
+            regular.link = Some(FileId(remap.remap_id));
+        }
+        (Ok(pb::RemapType::Linked), _) => {
+            return wrong!(
+                "file {}, which leads to it, is no link of a dump",
+                remap.remap_id
+            );
+        }
+        _ => {
+            let path = String::from_utf8_lossy(&regular.path);
+            file.kind = FileKind::Unsupported(format!("{path}, of a process that had ended"));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns whether a path is one that a dump gives to a file that was deleted under its own.
+fn is_link(path: &[u8]) -> bool {
+    let name = path.rsplit(|&byte| byte == b'/').next();
+    name.is_some_and(|name| name.starts_with(b"link_remap."))
 }
 
 fn read_one(dir: &Dir, id: u32) -> Result<(Ghost, File)> {
@@ -231,18 +256,4 @@ fn from_record(id: u32, record: &pb::GhostFileEntry) -> Checked<Ghost> {
         target: record.symlnk_target.clone().unwrap_or_default(),
         data: Vec::new(),
     })
-}
-
-fn by_path(file: &OpenFile) -> Option<&RegularFile> {
-    match &file.kind {
-        FileKind::Regular(regular) => Some(regular),
-        _ => None,
-    }
-}
-
-fn by_path_mut(file: &mut OpenFile) -> Option<&mut RegularFile> {
-    match &mut file.kind {
-        FileKind::Regular(regular) => Some(regular),
-        _ => None,
-    }
 }

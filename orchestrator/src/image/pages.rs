@@ -1,7 +1,9 @@
 //! Between page runs and their pagemap: which pages of an address space or a shared segment have their bytes where.
 
-use proto::frame::Writer;
+use proto::frame::{Encoded, Writer};
 use proto::{kinds, pb};
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::codec::Decoder;
 use super::dir::Dir;
@@ -21,43 +23,43 @@ const PRESENT: u32 = 4;
 /// `MAP_HUGETLB`, whose pages the peer does not fill lazily.
 const MAP_HUGETLB: u32 = 0x4_0000;
 
-/// Returns the file `pages-ID.img` that `runs` lie in; `None` where no bytes are stored.
-pub(super) fn pages_id(runs: &[PageRun]) -> Option<u32> {
-    runs.iter().find_map(|run| match run.at {
+/// Returns the files `pages-ID.img` that `runs` lie in.
+pub(super) fn pages_ids(runs: &[PageRun]) -> BTreeSet<u32> {
+    let ids = runs.iter().filter_map(|run| match run.at {
         PageLocation::Here { pages_id, .. } => Some(pages_id),
         PageLocation::Parent | PageLocation::ParentTask => None,
-    })
+    });
+    ids.collect()
 }
 
-/// Encodes the pagemap of `runs`, whose bytes lie one after the other in `pages-ID.img`; `vmas` are the areas they are
-/// in, none for a shared segment.
-pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<Vec<u8>> {
+/// Encodes the pagemap of `runs`, whose bytes lie one after the other in `pages-ID.img`, or in other page files, which a set
+/// that is for the peer has not; `vmas` are the areas they are in, none for a shared segment.
+pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<Encoded> {
     let mut file = Writer::new(kinds::PAGEMAP);
     file.record(&pb::PagemapHead { pages_id });
     let mut at = 0;
-    let mut stored = 0;
+    let mut stored: BTreeMap<u32, u64> = BTreeMap::new();
     for run in runs {
         check_order(run, at)?;
         at = run.start + run.pages * PAGE_SIZE;
+        let mut ext = None;
         let flags = match run.at {
             PageLocation::Parent => PARENT,
             PageLocation::ParentTask => PARENT_TASK,
             PageLocation::Here {
                 pages_id: id,
                 offset,
-            } if (id, offset) == (pages_id, stored * PAGE_SIZE) => {
-                stored += run.pages;
-                PRESENT
-            }
-            PageLocation::Here {
-                pages_id: id,
-                offset,
             } => {
-                return wrong!(
-                    "run {:#x} lies in pages-{id}.img at {offset:#x}, not in pages-{pages_id}.img at {:#x}",
-                    run.start,
-                    stored * PAGE_SIZE
-                );
+                let next = stored.entry(id).or_default();
+                if offset != *next {
+                    return wrong!(
+                        "run {:#x} lies in pages-{id}.img at {offset:#x}, not at {next:#x}",
+                        run.start,
+                    );
+                }
+                *next += run.pages * PAGE_SIZE;
+                ext = (id != pages_id).then_some(pb::ExtPagemap { pages_id: Some(id) });
+                PRESENT
             }
         };
         for part in parts(run, vmas) {
@@ -67,10 +69,40 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<V
                 in_parent: None,
                 flags: Some(if part.is_lazy { flags | LAZY } else { flags }),
                 nr_pages: Some(part.pages),
+                ext,
             });
         }
     }
-    Ok(file.into_bytes())
+    Ok(file.done())
+}
+
+/// Encodes the pagemap of `runs` that came from elsewhere, each with whether its pages may be filled lazily.
+pub(super) fn encode_received(runs: &[(PageRun, bool)], pages_id: u32) -> Checked<Encoded> {
+    let mut file = Writer::new(kinds::PAGEMAP);
+    file.record(&pb::PagemapHead { pages_id });
+    let mut at = 0;
+    for (run, lazy) in runs {
+        check_order(run, at)?;
+        at = run.start + run.pages * PAGE_SIZE;
+        let flags = match (run.at, lazy) {
+            (PageLocation::Here { .. }, true) => PRESENT | LAZY,
+            (PageLocation::Here { .. }, false) => PRESENT,
+            _ => PARENT,
+        };
+        file.record(&pb::PagemapEntry {
+            vaddr: run.start,
+            flags: Some(flags),
+            nr_pages: Some(run.pages),
+            ..pb::PagemapEntry::default()
+        });
+    }
+    Ok(file.done())
+}
+
+/// Returns the ranges, ascending, whose pages may be filled lazily.
+pub fn lazy_ranges(vmas: &[Vma]) -> Vec<[u64; 2]> {
+    let lazy = vmas.iter().filter(|vma| is_lazy(vma));
+    lazy.map(|vma| [vma.start, vma.end]).collect()
 }
 
 fn check_order(run: &PageRun, at: u64) -> Checked<()> {
@@ -139,8 +171,8 @@ pub(super) struct Runs {
     pub(super) pages_id: u32,
     /// The runs, ascending.
     pub(super) runs: Vec<PageRun>,
-    /// Bytes that the file must have.
-    pub(super) len: u64,
+    /// Bytes that each file must have.
+    pub(super) lens: BTreeMap<u32, u64>,
 }
 
 /// Reads the pagemap `name`; `None` where it does not exist.
@@ -152,15 +184,15 @@ pub(super) fn read(dir: &Dir, name: &str) -> Result<Option<Runs>> {
     let mut map = Runs {
         pages_id: head.pages_id,
         runs: Vec::new(),
-        len: 0,
+        lens: BTreeMap::from([(head.pages_id, 0)]),
     };
     let mut at = 0;
     while let Some(entry) = file.record::<pb::PagemapEntry>()? {
         let run = run(&entry, &map).and_then(|run| check_order(&run, at).map(|()| run));
         let run = run.map_err(|wrong| wrong.at(file.name(), format!("run {:#x}", entry.vaddr)))?;
         at = run.start + run.pages * PAGE_SIZE;
-        if matches!(run.at, PageLocation::Here { .. }) {
-            map.len += run.pages * PAGE_SIZE;
+        if let PageLocation::Here { pages_id, .. } = run.at {
+            *map.lens.entry(pages_id).or_default() += run.pages * PAGE_SIZE;
         }
         push(&mut map.runs, run);
     }
@@ -174,19 +206,18 @@ fn run(entry: &pb::PagemapEntry, map: &Runs) -> Checked<PageRun> {
         PRESENT
     };
     let flags = entry.flags.unwrap_or(old);
+    let named = entry.ext.and_then(|ext| ext.pages_id);
+    let pages_id = named.unwrap_or(map.pages_id);
+    let offset = map.lens.get(&pages_id).copied().unwrap_or_default();
     let at = match flags & !LAZY {
-        PRESENT => PageLocation::Here {
-            pages_id: map.pages_id,
-            offset: map.len,
-        },
+        PRESENT => PageLocation::Here { pages_id, offset },
         PARENT => PageLocation::Parent,
         PARENT_TASK => PageLocation::ParentTask,
         0 => return wrong!("its pages were left to a page server"),
         _ => return wrong!("flags {flags:#x} are not known"),
     };
     let pages = entry.nr_pages.unwrap_or(u64::from(entry.compat_nr_pages));
-    if map
-        .len
+    if offset
         .checked_add(pages.saturating_mul(PAGE_SIZE))
         .is_none_or(|len| len > i64::MAX as u64)
     {
@@ -204,9 +235,13 @@ fn push(runs: &mut Vec<PageRun>, run: PageRun) {
     if let Some(last) = runs.last_mut() {
         let len = last.pages * PAGE_SIZE;
         let follows = match (last.at, run.at) {
-            (PageLocation::Here { offset: before, .. }, PageLocation::Here { offset, .. }) => {
-                before + len == offset
-            }
+            (
+                PageLocation::Here {
+                    pages_id: before_id,
+                    offset: before,
+                },
+                PageLocation::Here { pages_id, offset },
+            ) => (before_id, before + len) == (pages_id, offset),
             (before, after) => before == after,
         };
         if last.start + len == run.start && follows {

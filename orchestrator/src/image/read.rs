@@ -12,12 +12,14 @@ use super::error::{Error, Result, Wrong, wrong};
 use super::limits::{SECOND_NS, pid};
 use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
-use super::write::{IMG_VERSION, INVENTORY, NATIVE_VERSION, PARENT_TASK_PAGES};
-use super::{check, compat, files, task};
-use crate::objects::{locks, memfd, pipe, tty};
+use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
+use super::{check, compat, files, parents, task};
+use crate::objects::{bpfmap, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
-    FdEntry, FileId, FileKind, Origin, PipeBuffer, SharedMemory, Snapshot, Task,
+    FdEntry, FileId, FileKind, Origin, PipeBuffer, SeccompMode, SharedMemory, Snapshot, Task,
+    TerminalInfo,
 };
+use crate::wire;
 
 /// An image set that was read and checked.
 #[derive(Debug)]
@@ -43,13 +45,18 @@ impl ImageSet {
 
 /// Reads and checks the image set in the folder at `dir`.
 pub fn read(dir: &Path) -> Result<ImageSet> {
-    let folder = Dir::open(dir)?;
+    let mut folder = Dir::open_set(dir)?;
     let Some(inventory) =
         read_optional::<pb::InventoryEntry>(&folder, INVENTORY, kinds::INVENTORY)?
     else {
         return Err(Error::NoInventory { path: dir.into() });
     };
     check_version(&inventory)?;
+    if inventory.pre_dump_mode.is_some() {
+        return Err(Error::PreDump);
+    }
+    let images = inventory.ext.iter().flat_map(|ext| &ext.image);
+    folder.list(images.map(|image| (image.name.clone(), image.records)));
     let mut reader = Reader {
         dir: folder,
         snapshot: Snapshot::default(),
@@ -57,17 +64,20 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
         ghosts: BTreeMap::new(),
         beyond: Vec::new(),
         nodes: BTreeSet::new(),
+        is_packed: is_packed(&inventory),
         has_fdinfo_per_id: inventory.fdinfo_per_id.unwrap_or(false),
     };
     reader.read_origin(&inventory)?;
     reader.read_files()?;
     reader.read_tree()?;
+    reader.read_segments()?;
     reader.read_clocks()?;
     check::resolve(&mut reader.snapshot, &reader.nodes)?;
     reader.read_shared()?;
     check::shared(&mut reader.snapshot)?;
     reader.read_locks()?;
     reader.read_seccomp()?;
+    parents::resolve(&reader.dir, &mut reader.snapshot, &mut reader.pages)?;
     Ok(ImageSet {
         snapshot: reader.snapshot,
         pages: reader.pages,
@@ -77,14 +87,20 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
 }
 
 /// Refuses versions and extensions that this build does not know.
-fn check_version(inventory: &pb::InventoryEntry) -> Result<()> {
+pub(super) fn check_version(inventory: &pb::InventoryEntry) -> Result<()> {
     let named = inventory.ext.iter().flat_map(|ext| &ext.extensions);
-    let mut unknown = named.filter(|name| *name != PARENT_TASK_PAGES);
+    let mut unknown = named.filter(|name| !EXTENSIONS.contains(&name.as_str()));
     match (inventory.img_version, unknown.next()) {
         (IMG_VERSION | NATIVE_VERSION, None) => Ok(()),
         (_, Some(name)) => Err(Error::Extension { name: name.clone() }),
         (version, None) => Err(Error::Version { version }),
     }
+}
+
+/// Returns whether a set's page files are in batches.
+pub(super) fn is_packed(inventory: &pb::InventoryEntry) -> bool {
+    let mut named = inventory.ext.iter().flat_map(|ext| &ext.extensions);
+    named.any(|name| name == PAGE_BATCHES)
 }
 
 /// An image set being read.
@@ -96,6 +112,8 @@ pub(super) struct Reader {
     pub(super) beyond: Vec<Refusal>,
     /// Files that are there to say where the node of another is.
     nodes: BTreeSet<u32>,
+    /// Page files are in batches.
+    is_packed: bool,
     pub(super) has_fdinfo_per_id: bool,
 }
 
@@ -141,6 +159,7 @@ impl Reader {
             .filter_map(|record| Some((record.id, record.reg.as_ref()?)))
             .collect();
         let mut ids = BTreeSet::new();
+        let mut of_nodes = BTreeMap::new();
         for record in &records {
             let file = files::from_record(record, |id| nodes.get(&id).copied());
             let twice = if ids.insert(record.id) {
@@ -152,21 +171,22 @@ impl Reader {
             let file =
                 file.map_err(|wrong| wrong.at("files.img", format!("file {}", record.id)))?;
             let node = record.tty.as_ref().and_then(|tty| tty.regf_id);
-            self.nodes
-                .extend(node.or(record.fifo.as_ref().and_then(|fifo| fifo.regf_id)));
+            let node = node.or(record.fifo.as_ref().and_then(|fifo| fifo.regf_id));
+            self.nodes.extend(node);
+            of_nodes.extend(node.map(|node| (node, record.id)));
             self.snapshot.files.push(file);
         }
         self.snapshot.files.sort_by_key(|file| file.id);
-        self.read_remaps()?;
+        self.read_remaps(&of_nodes)?;
         self.read_pipes()?;
         self.read_memfds()?;
         self.read_terminals()
     }
 
     /// Files whose path is not that of their content any more.
-    fn read_remaps(&mut self) -> Result<()> {
+    fn read_remaps(&mut self, of_nodes: &BTreeMap<u32, u32>) -> Result<()> {
         (self.snapshot.ghosts, self.ghosts) =
-            super::ghosts::read(&self.dir, &mut self.snapshot.files)?;
+            super::ghosts::read(&self.dir, &mut self.snapshot.files, of_nodes)?;
         Ok(())
     }
 
@@ -180,8 +200,32 @@ impl Reader {
             _ => None,
         };
         self.read_queues()?;
+        self.read_maps()?;
         self.snapshot.pipes = self.read_buffers("pipes-data.img", kinds::PIPES_DATA, pipes)?;
         self.snapshot.fifos = self.read_buffers("fifo-data.img", kinds::FIFO_DATA, fifos)?;
+        Ok(())
+    }
+
+    /// Reads what is in BPF maps.
+    fn read_maps(&mut self) -> Result<()> {
+        let name = "bpfmap-data.img";
+        let Some(mut data) = Decoder::open(&self.dir, name, kinds::BPFMAP_DATA)? else {
+            return Ok(());
+        };
+        while let Some(record) = data.record::<pb::BpfmapDataEntry>()? {
+            let keys = data.bytes(u64::from(record.keys_bytes))?;
+            let values = data.bytes(u64::from(record.values_bytes))?;
+            let maps = self.snapshot.files.iter_mut();
+            let map = maps.filter_map(|file| match &mut file.kind {
+                FileKind::BpfMap(map) if map.id == record.map_id => Some(map),
+                _ => None,
+            });
+            for map in map {
+                let content = [keys.clone(), values.clone()];
+                bpfmap::image::fill(map, &record, content)
+                    .map_err(|wrong| wrong.at(name, format!("map {}", record.map_id)))?;
+            }
+        }
         Ok(())
     }
 
@@ -204,11 +248,10 @@ impl Reader {
             };
             let file = &mut self.snapshot.files[index];
             match &mut file.kind {
-                FileKind::Unix(_) if !record.scm.is_empty() => {
-                    file.kind =
-                        FileKind::Unsupported("Unix socket with descriptors in flight".into());
+                FileKind::Unix(socket) => {
+                    let message = unix::image::message_from_record(&record, bytes);
+                    socket.queue.push(message.map_err(at)?);
                 }
-                FileKind::Unix(socket) => socket.queue.push(bytes),
                 FileKind::Unsupported(_) => {}
                 _ => return Err(at(Wrong::new("it is no socket"))),
             }
@@ -258,6 +301,27 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads segments of System V shared memory.
+    fn read_segments(&mut self) -> Result<()> {
+        let Some(root) = self.snapshot.root() else {
+            return Ok(());
+        };
+        let name = format!("ipcns-shm-{}.img", root.ids.ipc_ns);
+        let Some(mut records) = Decoder::open(&self.dir, &name, kinds::IPCNS_SHM)? else {
+            return Ok(());
+        };
+        while let Some(record) = records.record::<pb::IpcShmEntry>()? {
+            let at = |wrong: Wrong| wrong.at(&name, format!("segment {}", record.desc.id));
+            if record.in_pagemaps != Some(true) {
+                let wrong = Wrong::new("its content is beside it, as only old writers have it");
+                return Err(at(wrong));
+            }
+            let segment = shm::image::from_record(&record).map_err(at)?;
+            self.snapshot.segments.push(segment);
+        }
+        Ok(())
+    }
+
     fn read_terminals(&mut self) -> Result<()> {
         let name = "tty-info.img";
         let records = read_all::<pb::TtyInfoEntry>(&self.dir, name, kinds::TTY_INFO)?;
@@ -266,7 +330,31 @@ impl Reader {
             let info = info.map_err(|wrong| wrong.at(name, format!("terminal {}", record.id)))?;
             self.snapshot.terminals.push(info);
         }
-        Ok(())
+        self.read_terminal_data()
+    }
+
+    fn read_terminal_data(&mut self) -> Result<()> {
+        let name = "tty-data.img";
+        let records = read_all::<pb::TtyDataEntry>(&self.dir, name, kinds::TTY_DATA)?;
+        let mut seen = BTreeSet::new();
+        for record in records.unwrap_or_default() {
+            let id = record.tty_id;
+            let mut infos = self.snapshot.terminals.iter_mut();
+            let known = match infos.find(|info| info.id == id) {
+                Some(info) if seen.insert(id) => tty::image::data_from_record(record, info),
+                _ => wrong!("it is no terminal, or is there twice"),
+            };
+            known.map_err(|wrong| wrong.at(name, format!("terminal {id}")))?;
+        }
+        let mut infos = self.snapshot.terminals.iter();
+        let lacks = |info: &&TerminalInfo| !info.waiting.is_empty() && !seen.contains(&info.id);
+        match infos.find(lacks) {
+            Some(info) => {
+                let wrong = Wrong::new("the bytes of its lines are missing");
+                Err(wrong.at(name, format!("terminal {}", info.id)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads the pages of shared memory that areas or memfds name.
@@ -284,32 +372,57 @@ impl Reader {
         let Some(map) = pages::read(&self.dir, name)? else {
             return Ok(None);
         };
-        let pages_name = format!("pages-{}.img", map.pages_id);
+        for (&id, &len) in &map.lens {
+            self.open_pages(name, id, len)?;
+        }
+        Ok(Some(map))
+    }
+
+    /// Opens a page file of which the pagemap `name` wants so many bytes.
+    fn open_pages(&mut self, name: &str, id: u32, wanted: u64) -> Result<()> {
+        let pages_name = format!("pages-{id}.img");
         let file = match self.dir.open_file(&pages_name)? {
             Some(file) => file,
-            None if map.len == 0 => return Ok(Some(map)),
+            None if wanted == 0 => return Ok(()),
             None => return Err(Error::Missing { file: pages_name }),
+        };
+        let file = match self.is_packed {
+            true => unpacked(&file, &pages_name, wanted)?,
+            false => file,
         };
         let meta = file
             .metadata()
             .map_err(|source| failed("examine", &pages_name, source))?;
         let fits = match meta.len() {
-            len if len < map.len => wrong!(
-                "{} holds {len} bytes of the {} that it names",
-                pages_name,
-                map.len
-            ),
-            _ if self.pages.contains_key(&map.pages_id) => wrong!("{pages_name} is another's too"),
+            len if len < wanted => {
+                wrong!("{pages_name} holds {len} bytes of the {wanted} that it names")
+            }
+            _ if self.pages.contains_key(&id) => wrong!("{pages_name} is another's too"),
             _ => Ok(()),
         };
         fits.map_err(|wrong| wrong.at(name, "pages"))?;
-        self.pages.insert(map.pages_id, file);
-        Ok(Some(map))
+        self.pages.insert(id, file);
+        Ok(())
     }
 
-    /// The tasks say which filters they have, and are refused for them; here the file has to be whole.
-    fn read_seccomp(&self) -> Result<()> {
-        read_optional::<pb::SeccompEntry>(&self.dir, "seccomp.img", kinds::SECCOMP).map(drop)
+    fn read_seccomp(&mut self) -> Result<()> {
+        let name = "seccomp.img";
+        let record: Option<pb::SeccompEntry> = read_optional(&self.dir, name, kinds::SECCOMP)?;
+        let records = record.unwrap_or_default().seccomp_filters;
+        for (index, record) in records.iter().enumerate() {
+            let filter = seccomp::image::from_record(index, record);
+            let filter = filter.map_err(|wrong| wrong.at(name, format!("filter {index}")))?;
+            self.snapshot.seccomp.push(filter);
+        }
+        for thread in self.snapshot.tasks.iter().flat_map(|task| &task.threads) {
+            if let SeccompMode::Filter(newest) = thread.seccomp
+                && newest as usize >= records.len()
+            {
+                let wrong = Wrong::new(format!("filter {newest} is not in {name}"));
+                return Err(wrong.at(&format!("core-{}.img", thread.tid), "seccomp"));
+            }
+        }
+        Ok(())
     }
 
     fn read_locks(&mut self) -> Result<()> {
@@ -360,6 +473,14 @@ impl Reader {
     ) -> Result<M> {
         read_one(&self.dir, name, kind)
     }
+}
+
+/// Returns the pages of a file that is in batches.
+fn unpacked(file: &File, name: &str, len: u64) -> Result<File> {
+    wire::batches::unpack(file, len).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => Wrong::new(error.to_string()).at(name, "pages"),
+        _ => failed("unpack", name, error),
+    })
 }
 
 fn clock(time: &pb::Timespec) -> std::result::Result<i64, Wrong> {

@@ -1,12 +1,8 @@
 //! What an image set holds that this build cannot restore, all of it at once and by name.
 
-use std::collections::BTreeMap;
-
 use super::check::find;
 use super::vma::file_of;
-use crate::snapshot::{
-    Arch, FileId, FileKind, Mm, OpenFile, PageLocation, SeccompMode, Snapshot, Task, TaskState,
-};
+use crate::snapshot::{Arch, FileId, FileKind, Mm, OpenFile, Snapshot, Task};
 
 /// One thing that stands in the way of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,43 +34,7 @@ pub fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
         list.task = task.pid;
         of_task(task, &snapshot.files, &mut list);
     }
-    shared_structures(snapshot, &mut list);
-    list.task = 0;
-    if snapshot.shared.iter().any(|memory| {
-        memory
-            .pages
-            .iter()
-            .any(|run| run.at == PageLocation::Parent)
-    }) {
-        list.add(
-            "shared memory",
-            "its pages are in a parent image set, which is not read yet",
-        );
-    }
     list.all
-}
-
-/// Refuses what processes share that are no threads of one another.
-fn shared_structures(snapshot: &Snapshot, list: &mut List) {
-    let mut seen: BTreeMap<(&str, u32), i32> = BTreeMap::new();
-    let living = snapshot.tasks.iter();
-    for task in living.filter(|task| task.state != TaskState::Zombie) {
-        list.task = task.pid;
-        let ids = [
-            ("address space", task.ids.vm),
-            ("descriptor table", task.ids.files),
-            ("working directory, root and umask", task.ids.fs),
-            ("signal handlers", task.ids.sighand),
-        ];
-        for (what, id) in ids.into_iter().filter(|(_, id)| *id != 0) {
-            if let Some(other) = seen.insert((what, id), task.pid) {
-                list.add(
-                    what,
-                    format!("it shares it with task {other}, which is not restored yet"),
-                );
-            }
-        }
-    }
 }
 
 struct List {
@@ -110,12 +70,6 @@ fn of_task(task: &Task, files: &[OpenFile], list: &mut List) {
                 "this machine cannot run it",
             );
         }
-        if let SeccompMode::Filter(_) = thread.seccomp {
-            list.add(
-                format!("seccomp filter of thread {}", thread.tid),
-                "filters are not restored yet",
-            );
-        }
     }
     for entry in &task.fds {
         list.check_file(format!("descriptor {}", entry.fd), entry.file, files);
@@ -135,11 +89,5 @@ fn of_memory(mm: &Mm, files: &[OpenFile], list: &mut List) {
         if let Some(file) = file_of(vma.kind) {
             list.check_file(format!("area {:#x}-{:#x}", vma.start, vma.end), file, files);
         }
-    }
-    if mm.pages.iter().any(|run| run.at == PageLocation::Parent) {
-        list.add(
-            "memory",
-            "its pages are in a parent image set, which is not read yet",
-        );
     }
 }

@@ -71,7 +71,7 @@ pub fn write_restore_stats(dir: &Path, stats: &RestoreStats) -> Result<()> {
     };
     let mut file = Dir::open(dir)?.create(name)?;
     let bytes = encode(kinds::STATS, [&record]);
-    file.write_all(&bytes)
+    file.write_all(&bytes.bytes)
         .map_err(|source| failed("write", name, source))
 }
 

@@ -27,8 +27,7 @@ const SHADOW_STACK: u32 = 1 << 15;
 const GUARD: u32 = 1 << 16;
 const UPROBES: u32 = 1 << 17;
 /// What this build does not restore.
-const UNSUPPORTED: [(u32, &str); 5] = [
-    (SYSV_IPC, "System V shared memory"),
+const UNSUPPORTED: [(u32, &str); 4] = [
     (SOCKET, "mapping of a packet socket"),
     (AIO_RING, "ring of asynchronous I/O"),
     (SHADOW_STACK, "shadow stack"),
@@ -119,7 +118,11 @@ fn to_record(vma: &Vma, files: &[&OpenFile]) -> pb::VmaEntry {
         status,
         fd: NO_FD,
         madv: (vma.advice != 0).then_some(vma.advice),
-        fdflags: file_of(vma.kind).map(|id| open_mode(id, files)),
+        fdflags: match vma.kind {
+            VmaKind::SystemV(_) => Some(libc::O_RDWR as u32),
+            VmaKind::SystemVReadOnly(_) => Some(libc::O_RDONLY as u32),
+            kind => file_of(kind).map(|id| open_mode(id, files)),
+        },
         ext: (ext != pb::ExtVma::default()).then_some(ext),
     }
 }
@@ -136,6 +139,9 @@ fn status(vma: &Vma) -> (u32, u64) {
         VmaKind::FilePrivate(file) => (REGULAR | FILE_PRIVATE, u64::from(file.0)),
         VmaKind::FileShared(file) => (REGULAR | FILE_SHARED, u64::from(file.0)),
         VmaKind::SharedAnonymous(shmid) => (REGULAR | ANON_SHARED, shmid),
+        VmaKind::SystemV(id) | VmaKind::SystemVReadOnly(id) => {
+            (REGULAR | ANON_SHARED | SYSV_IPC, u64::from(id))
+        }
         VmaKind::Memfd(file) => (REGULAR | MEMFD | memfd, u64::from(file.0)),
         VmaKind::Vdso => (REGULAR | VDSO | ANON_PRIVATE, 0),
         VmaKind::Vvar => (REGULAR | VVAR | ANON_PRIVATE, 0),
@@ -287,6 +293,27 @@ fn check(record: &pb::VmaEntry) -> Checked<()> {
     Ok(())
 }
 
+/// Returns what an attached segment of System V is, by how its memory was opened.
+fn segment(record: &pb::VmaEntry) -> Checked<VmaKind> {
+    let Some(id) = u32::try_from(record.shmid)
+        .ok()
+        .filter(|&id| id <= i32::MAX as u32)
+    else {
+        return wrong!("{:#x} is no id of a segment", record.shmid);
+    };
+    let read_only = match record.fdflags {
+        Some(flags) => flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32,
+        None => record.prot & libc::PROT_WRITE as u32 == 0,
+    };
+    match read_only {
+        true if record.prot & libc::PROT_WRITE as u32 != 0 => {
+            wrong!("it can be written, and was attached for reading")
+        }
+        true => Ok(VmaKind::SystemVReadOnly(id)),
+        false => Ok(VmaKind::SystemV(id)),
+    }
+}
+
 fn kind(record: &pb::VmaEntry, start_stack: u64) -> Checked<VmaKind> {
     let status = record.status;
     let is_shared = record.flags & MAP_TYPE == MAP_SHARED;
@@ -309,6 +336,8 @@ fn kind(record: &pb::VmaEntry, start_stack: u64) -> Checked<VmaKind> {
         (VmaKind::FilePrivate(file()?), false)
     } else if has(FILE_SHARED) {
         (VmaKind::FileShared(file()?), true)
+    } else if has(SYSV_IPC) {
+        (segment(record)?, true)
     } else if has(ANON_SHARED) {
         (VmaKind::SharedAnonymous(record.shmid), true)
     } else if has(HEAP) {

@@ -150,7 +150,8 @@ pub(super) fn from_record(
             missing: Vec::new(),
         });
     };
-    if xsave.cet.is_some() {
+    // The peer writes one for every thread of a processor that has them.
+    if xsave.cet.as_ref().is_some_and(|cet| cet.cet != 0) {
         return wrong!("it has a shadow stack, which this build does not restore");
     }
     let mut bv = xsave.xstate_bv;
@@ -298,4 +299,28 @@ fn word64(bytes: &[u8], at: usize) -> u64 {
         .iter()
         .rev()
         .fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record as CRIU 4.2 writes it, which has these words for each thread where the processor has shadow stacks.
+    fn with_cet(cet: u64, ssp: u64) -> pb::UserX86FpregsEntry {
+        let (mut record, _) = to_record(&[], Layout::of_this_machine());
+        record.xsave = Some(pb::UserX86XsaveEntry {
+            xstate_bv: LEGACY,
+            cet: Some(pb::UserX86CetEntry { cet, ssp }),
+            ..Default::default()
+        });
+        record
+    }
+
+    #[test]
+    fn a_shadow_stack_is_refused_only_where_it_is_on() {
+        let layout = Layout::of_this_machine();
+        from_record(&with_cet(0, 0), &[], layout).unwrap();
+        let error = from_record(&with_cet(1, 0x7fff_0000), &[], layout).unwrap_err();
+        assert!(format!("{error:?}").contains("shadow stack"), "{error:?}");
+    }
 }

@@ -8,7 +8,11 @@
 //! stores; no descriptor is opened in the target. It is unprotected only for the few remote system calls before the first
 //! thread runs: after that the parasite puts its threads back by itself if this process dies. Knows nothing of dumping.
 
+mod confined;
+mod parts;
 pub mod questions;
+
+pub use parts::LEADER_BATCH;
 
 use crate::blobs::PARASITE;
 use crate::sys::{self, Pid, mem, ptrace};
@@ -17,22 +21,15 @@ use arch::abi::injection::{Control, Slot};
 use arch::abi::program::Op;
 use arch::native::sigframe;
 use arch::regs::Regs;
+use parts::{CLEANUP, Parts, STACK};
 use questions::{Answers, Questions};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Most threads that are asked at the same time.
 const MAX_SLOTS: usize = 64;
-/// Stack of a hijacked thread, in bytes.
-const STACK: usize = 4096;
-/// Room for the batches of a slot: operations, results and buffers.
-const BATCH: usize = 16 << 10;
-/// Room for the leader's batches.
-pub const LEADER_BATCH: usize = 512 << 10;
-/// Room for the operations of the self-cure.
-const CLEANUP: usize = 4096;
-const PAGE: usize = 4096;
 /// A batch takes at most milliseconds; a parasite that does not answer for this long never will.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -73,62 +70,16 @@ pub enum Error {
     TooLarge(usize),
 }
 
-/// Where the parts of the mapping lie.
-#[derive(Debug, Clone, Copy)]
-struct Parts {
-    control: usize,
-    slots: usize,
-    stacks: usize,
-    frames: usize,
-    cleanup: usize,
-    leader_batch: usize,
-    batches: usize,
-    len: usize,
-}
-
-impl Parts {
-    fn new(slots: usize) -> Self {
-        let control = PARASITE.mem_size.next_multiple_of(PAGE);
-        let slots_at = control + size_of::<Control>();
-        let stacks = (slots_at + slots * size_of::<Slot>()).next_multiple_of(PAGE);
-        let frames = stacks + slots * STACK;
-        let cleanup = (frames + slots * sigframe::ROOM).next_multiple_of(PAGE);
-        let leader_batch = cleanup + CLEANUP;
-        let batches = leader_batch + LEADER_BATCH;
-        Self {
-            control,
-            slots: slots_at,
-            stacks,
-            frames,
-            cleanup,
-            leader_batch,
-            batches,
-            len: batches + slots * BATCH,
-        }
-    }
-
-    fn slot(&self, slot: usize) -> usize {
-        self.slots + slot * size_of::<Slot>()
-    }
-
-    fn batch(&self, slot: usize) -> (usize, usize) {
-        if slot == 0 {
-            (self.leader_batch, LEADER_BATCH)
-        } else {
-            (self.batches + slot * BATCH, BATCH)
-        }
-    }
-}
-
 /// A frozen process with the parasite in it. Dropped, it is cured and let go.
 #[derive(Debug)]
 pub struct Infected {
-    // Untied before the mapping goes, and the mapping before the process is let go.
-    lifeline: Option<sys::lifeline::Lifeline>,
+    // Untied before the mapping goes, and the mapping before the process is let go. By slot.
+    lifelines: BTreeMap<usize, sys::lifeline::Lifeline>,
     mapping: mem::SharedMapping,
     parts: Parts,
     base: u64,
-    running: Vec<usize>,
+    /// Threads that run in it, with their slots.
+    running: Vec<(usize, usize)>,
     frozen: Option<Frozen>,
 }
 
@@ -143,7 +94,7 @@ pub fn infect(mut frozen: Frozen) -> Result<Infected, Error> {
     match map_here(pid, base, &parts) {
         Ok(mapping) => {
             let mut infected = Infected {
-                lifeline: None,
+                lifelines: BTreeMap::new(),
                 mapping,
                 parts,
                 base,
@@ -224,7 +175,7 @@ impl Infected {
         self.frozen().pid().0
     }
 
-    /// Writes the blob, ties the lifeline and starts the leader.
+    /// Writes the blob and starts the leader.
     fn arm(&mut self) -> Result<(), Error> {
         self.mapping.write_at(0, PARASITE.image);
         self.mapping.put(
@@ -239,31 +190,32 @@ impl Infected {
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         self.frozen_mut()
             .remote("mprotect", libc::SYS_mprotect, [data, len, prot, 0, 0, 0])?;
-        let pid = self.pid();
-        let tied = sys::lifeline::Lifeline::tie(&self.mapping, self.parts.control);
-        self.lifeline = Some(tied.map_err(|source| Error::Own {
-            pid,
-            what: "tie the lifeline",
-            source,
-        })?);
-        self.start(0, 0)?;
+        self.start(0, 0, None)?;
         // From here on the lifeline holds.
         self.frozen_mut().take_net();
         Ok(())
     }
 
-    /// Sends a thread into the parasite, to serve a slot.
-    fn start(&mut self, thread: usize, slot: usize) -> Result<(), Error> {
+    /// Sends a thread into the parasite, to serve a slot, with questions to answer at once.
+    fn start(
+        &mut self,
+        thread: usize,
+        slot: usize,
+        questions: Option<&Questions>,
+    ) -> Result<(), Error> {
+        // The one of before leaves our list first: its node is the same memory.
+        self.lifelines.remove(&slot);
         let frame_at = self.parts.frames + slot * sigframe::ROOM;
         let at = self.base + frame_at as u64;
-        let stopped = &self.frozen.as_ref().expect("frozen until cured").threads()[thread];
-        let tid = stopped.tid;
+        let frozen = self.frozen.as_ref().expect("frozen until cured");
+        let stopped = &frozen.threads()[thread];
+        let (tid, confined) = (stopped.tid, stopped.confined);
         let room = &mut self.mapping.bytes_mut()[frame_at..frame_at + sigframe::ROOM];
         let frame = sigframe::build(
             at,
             &stopped.return_regs(),
             stopped.blocked,
-            &stopped.xstate,
+            (frozen.sizes(), &stopped.xstate),
             room,
         )
         .ok_or(Error::Frame(tid.0))?;
@@ -273,30 +225,51 @@ impl Infected {
             Slot {
                 control,
                 frame,
+                confined: confined.into(),
                 ..Slot::default()
             },
         );
+        self.tie(slot)?;
+        if let Some(questions) = questions {
+            self.write_request(slot, questions)?;
+        }
+        let own = self.frozen().threads()[thread].regs;
         let regs = Regs {
             rip: self.base + PARASITE.entry as u64,
             rdi: self.base + self.parts.slot(slot) as u64,
             rsp: self.base + (self.parts.stacks + (slot + 1) * STACK) as u64 - 64,
             orig_rax: u64::MAX,
-            ..stopped.regs
+            ..own
         };
         let stopped = self.frozen_mut().thread_mut(thread);
         stopped.hijack(&regs)?;
         stopped.did("start the parasite", ptrace::cont(tid, 0))?;
-        self.running.push(thread);
+        self.running.push((thread, slot));
+        Ok(())
+    }
+
+    /// Ties a slot's word to our life: what serves the slot learns of our death.
+    fn tie(&mut self, slot: usize) -> Result<(), Error> {
+        let pid = self.pid();
+        let word = self.parts.slot(slot) + std::mem::offset_of!(Slot, lifeline);
+        let tied = sys::lifeline::Lifeline::tie(&self.mapping, word);
+        let lifeline = tied.map_err(|source| Error::Own {
+            pid,
+            what: "tie the lifeline",
+            source,
+        })?;
+        self.lifelines.insert(slot, lifeline);
         Ok(())
     }
 
     /// Takes a thread back out of the parasite; its own registers stay to be put back.
-    fn stop(&mut self, thread: usize) -> Result<(), Error> {
+    fn stop(&mut self, thread: usize, slot: usize) -> Result<(), Error> {
+        self.keep_out_of_kernel(thread, slot)?;
         let deadline = tracee::Deadline::new(LIMIT);
         let stopped = &self.frozen().threads()[thread];
         stopped.did("interrupt the parasite", ptrace::interrupt(stopped.tid))?;
         tracee::await_event_stop(stopped.tid, &deadline)?;
-        self.running.retain(|&running| running != thread);
+        self.running.retain(|&(running, _)| running != thread);
         Ok(())
     }
 
@@ -321,8 +294,7 @@ impl Infected {
         while next < threads {
             let end = (next + MAX_SLOTS - 1).min(threads);
             for thread in next..end {
-                self.start(thread, thread - next + 1)?;
-                self.post(thread - next + 1, questions)?;
+                self.start(thread, thread - next + 1, Some(questions))?;
             }
             for slot in 1..=end - next {
                 self.wait(slot)?;
@@ -335,21 +307,33 @@ impl Infected {
     }
 
     fn take_back(&mut self, threads: std::ops::Range<usize>) -> Result<(), Error> {
-        for thread in threads.clone() {
-            let stopped = &self.frozen().threads()[thread];
-            stopped.did("interrupt the parasite", ptrace::interrupt(stopped.tid))?;
+        for (thread, slot) in threads.clone().zip(1..) {
+            self.keep_out_of_kernel(thread, slot)?;
         }
-        let deadline = tracee::Deadline::new(LIMIT);
+        self.frozen().stop_again(threads.clone(), LIMIT)?;
+        self.running
+            .retain(|(running, _)| !threads.contains(running));
         for thread in threads {
-            tracee::await_event_stop(self.frozen().threads()[thread].tid, &deadline)?;
-            self.running.retain(|&running| running != thread);
-            self.frozen_mut().thread_mut(thread).put_back()?;
+            self.frozen_mut().put_back_thread(thread)?;
         }
         Ok(())
     }
 
-    /// Hands a batch to a slot.
+    /// Hands a batch to a slot whose parasite waits.
     fn post(&mut self, slot: usize, questions: &Questions) -> Result<usize, Error> {
+        self.write_request(slot, questions)?;
+        let pid = self.pid();
+        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
+        sys::futex::futex_wake(&slot.request, 1).map_err(|source| Error::Own {
+            pid,
+            what: "wake the parasite",
+            source,
+        })?;
+        Ok(questions.len())
+    }
+
+    /// Writes a batch for a slot whose parasite waits, or has not begun.
+    fn write_request(&mut self, slot: usize, questions: &Questions) -> Result<(), Error> {
         let (at, room) = self.parts.batch(slot);
         let count = questions.len();
         let results = at + count * size_of::<Op>();
@@ -380,13 +364,7 @@ impl Infected {
         let slot = self.mapping.view::<Slot>(slot_at);
         debug_assert_eq!((slot.frame, slot.control), (frame, control));
         slot.request.store(reply.wrapping_add(1), Ordering::Release);
-        let pid = self.pid();
-        sys::futex::futex_wake(&slot.request, 1).map_err(|source| Error::Own {
-            pid,
-            what: "wake the parasite",
-            source,
-        })?;
-        Ok(count)
+        Ok(())
     }
 
     /// Writes the plain fields of a slot whose parasite waits.
@@ -487,17 +465,17 @@ impl Infected {
     }
 
     fn undo(&mut self) -> Result<(), Error> {
-        if self.running.contains(&0) {
+        if self.running.iter().any(|&(thread, _)| thread == 0) {
             self.run_cleanup()?;
         }
-        while let Some(&thread) = self.running.last() {
-            self.stop(thread)?;
+        while let Some(&(thread, slot)) = self.running.last() {
+            self.stop(thread, slot)?;
         }
         let (base, parts) = (self.base, self.parts);
         let frozen = self.frozen_mut();
         unmap_remote(frozen, base, &parts);
         let back = frozen.put_back();
-        self.lifeline = None;
+        self.lifelines.clear();
         Ok(back?)
     }
 }

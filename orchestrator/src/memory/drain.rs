@@ -1,10 +1,9 @@
-//! From the target's memory to the page file.
+//! From the target's memory to page files.
 //!
-//! Two lanes, in address order so that the file needs no index beside the runs. Small amounts, and pages that the target
-//! itself may not read, are read from `/proc/PID/mem` and written: that takes no preparation. Large amounts go through
-//! pipes: the parasite hands out references to pages by vmsplice ([`pipes`]), and the pipes are
-//! spliced into the file here, so that the bytes are copied once, by the kernel. The same request lets the parasite
-//! look for all-zero pages in the next window. `process_vm_readv` would unshare copy-on-write pages and is not used.
+//! Small amounts, and pages that the target itself may not read, are read from `/proc/PID/mem` and written: that takes no
+//! preparation. Large amounts go through pipes: the parasite hands out references to pages by vmsplice ([`pipes`]), and the
+//! pipes are spliced into the files here, so that the bytes are copied once, by the kernel. In each file pages lie in the
+//! order of their addresses. `process_vm_readv` would unshare copy-on-write pages and is not used.
 
 use super::output::PageOutput;
 use super::pipes;
@@ -15,40 +14,50 @@ use crate::snapshot::PAGE_SIZE;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// Writes all these pages to the page file, in order.
+/// Writes all these pages to the page files, which share them.
 ///
 /// # Errors
-/// Memory cannot be read, or the file not written.
+/// Memory cannot be read, or a file not written.
 pub fn drain(
     infected: &mut Infected,
     wanted: &[Wanted],
-    output: &mut PageOutput,
+    outputs: &mut [PageOutput],
     tally: &mut Tally,
 ) -> Result<(), Error> {
-    let pid = infected.frozen().pid().0;
-    let mut reader = MemReader::open(pid)?;
-    let total: u64 = wanted.iter().map(Wanted::pages).sum();
-    let mut lane = if total >= PIPE_THRESHOLD {
-        pipes::Lane::open(infected)?
-    } else {
-        None
-    };
-    for run in wanted {
-        match &mut lane {
-            Some(lane) if run.readable => lane.push(infected, run, output, tally)?,
-            _ => {
-                if let Some(lane) = &mut lane {
-                    lane.flush(infected, output, tally)?;
-                }
-                reader.copy(run, output, tally)?;
-            }
-        }
+    let leader = infected.frozen().threads().first();
+    // What the pipes leave open could not be closed by a thread that may not call close.
+    let may_call = leader.is_some_and(|leader| !leader.confined);
+    if may_call
+        && pages_of(wanted) >= PIPE_THRESHOLD
+        && outputs[0].fd().is_some()
+        && let Some(pipes) = pipes::Pipes::open(infected, outputs.len())?
+    {
+        return pipes.drain(infected, wanted, outputs, tally);
     }
-    match lane {
-        Some(lane) => lane.close(infected, output, tally),
-        None => Ok(()),
+    let mut reader = MemReader::open(infected.frozen().pid().0)?;
+    for run in wanted {
+        reader.copy(run, &mut outputs[0], tally)?;
+    }
+    Ok(())
+}
+
+/// Returns into how many page files so many pages should go, if they may go into several.
+pub fn lanes(wanted: &[Wanted]) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    match pages_of(wanted) {
+        pages if pages >= SECOND_FILE => processors.min(MAX_LANES),
+        _ => 1,
     }
 }
+
+fn pages_of(wanted: &[Wanted]) -> u64 {
+    wanted.iter().map(Wanted::pages).sum()
+}
+
+/// Page files that one process's memory goes to at most: two threads copy as fast as memory lets them.
+const MAX_LANES: usize = 2;
+/// From this many pages on a second page file pays.
+const SECOND_FILE: u64 = 4096;
 
 /// From this many pages on, preparing the pipes pays.
 pub const PIPE_THRESHOLD: u64 = 512;

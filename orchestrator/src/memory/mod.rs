@@ -2,8 +2,10 @@
 //!
 //! [`scan`] asks the kernel what each page is, [`select`] decides what to store (pure), [`drain`] moves the bytes: small
 //! amounts by reads of `/proc/PID/mem`, large ones through pipes that the parasite fills by vmsplice. Shared memory goes
-//! by its file ([`shared`]), and a page that a child has in common with its parent is stored once ([`frames`]).
+//! by its file ([`shared`]), and a page that a child has in common with its parent is stored once ([`frames`]). Which pages were written since an earlier
+//! dump is for [`dirty`] to know.
 
+pub mod dirty;
 pub mod drain;
 pub mod frames;
 pub mod output;
@@ -48,6 +50,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A page server or a stream failed.
+    #[error(transparent)]
+    Wire(#[from] crate::wire::Error),
     /// The parasite or a pipe failed.
     #[error("the page pipe of process {pid} failed")]
     Pipe {

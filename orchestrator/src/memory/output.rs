@@ -1,15 +1,86 @@
-//! A page file being written, and the runs of pages that lie in it.
+//! Where pages go, and the runs of pages that lie there: a page file, a page server, or a stream of images.
 
 use super::Error;
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun};
+use crate::wire::batches::{Batches, Packing, Target};
+use crate::wire::client::Server;
+use crate::wire::protocol::{self, Holder};
+use crate::wire::stream::Part;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A page file: pages lie one after the other, in the order they were added.
+/// Where pages go.
+#[derive(Debug)]
+pub enum Sink {
+    /// To a page file.
+    File(File),
+    /// To a page server.
+    Server(Remote),
+    /// Into a stream.
+    Part(Part),
+    /// In batches, to one of these.
+    Batches(Batches),
+}
+
+impl Sink {
+    /// Has the pages of a file packed.
+    #[must_use]
+    pub fn packed(self, packing: Packing) -> Self {
+        let to = match self {
+            Sink::File(file) => Target::File(file),
+            Sink::Part(part) => Target::Part(part),
+            other => return other,
+        };
+        Sink::Batches(Batches::new(to, packing))
+    }
+}
+
+/// The pages of one holder at a page server.
+#[derive(Debug)]
+pub struct Remote {
+    server: Server,
+    holder: Holder,
+    /// Ranges, ascending, whose pages may be filled lazily.
+    lazy: Vec<[u64; 2]>,
+}
+
+impl Remote {
+    /// Begins the pages of a holder.
+    ///
+    /// # Errors
+    /// The server is gone, or failed.
+    pub fn open(server: &Server, holder: Holder) -> Result<Self, Error> {
+        server.open(holder)?;
+        Ok(Self {
+            server: server.clone(),
+            holder,
+            lazy: Vec::new(),
+        })
+    }
+
+    fn write(&self, start: u64, bytes: &[u8]) -> Result<(), Error> {
+        let end = start + bytes.len() as u64;
+        let mut at = start;
+        while at < end {
+            let next = self.lazy.partition_point(|range| range[1] <= at);
+            let (flags, until) = match self.lazy.get(next) {
+                Some(&[from, to]) if from <= at => (protocol::LAZY, to.min(end)),
+                Some(&[from, _]) => (0, from.min(end)),
+                None => (0, end),
+            };
+            let part = &bytes[(at - start) as usize..(until - start) as usize];
+            self.server.add(self.holder, at, flags, part)?;
+            at = until;
+        }
+        Ok(())
+    }
+}
+
+/// Pages on their way: they lie one after the other, in the order they were added.
 #[derive(Debug)]
 pub struct PageOutput {
-    file: File,
+    sink: Sink,
     name: String,
     pages_id: u32,
     offset: u64,
@@ -19,8 +90,13 @@ pub struct PageOutput {
 impl PageOutput {
     /// Begins the page file `pages-ID.img`, which must be empty.
     pub fn new(file: File, pages_id: u32) -> Self {
+        Self::to(Sink::File(file), pages_id)
+    }
+
+    /// Begins what will be `pages-ID.img`, wherever that is.
+    pub fn to(sink: Sink, pages_id: u32) -> Self {
         Self {
-            file,
+            sink,
             name: format!("pages-{pages_id}.img"),
             pages_id,
             offset: 0,
@@ -28,21 +104,56 @@ impl PageOutput {
         }
     }
 
+    /// Tells which ranges, ascending, hold pages that may be filled lazily: a page server has to know.
+    pub fn set_lazy(&mut self, ranges: impl FnOnce() -> Vec<[u64; 2]>) {
+        if let Sink::Server(remote) = &mut self.sink {
+            remote.lazy = ranges();
+        }
+    }
+
     /// Writes the bytes of whole pages that lie at `start` in the target.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// They cannot be written.
     pub fn write(&mut self, start: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.file
-            .write_all(bytes)
-            .map_err(|source| self.failure(source))?;
+        match &mut self.sink {
+            Sink::File(file) => file.write_all(bytes).map_err(|source| Error::Write {
+                file: self.name.clone(),
+                source,
+            })?,
+            Sink::Server(remote) => remote.write(start, bytes)?,
+            Sink::Part(part) => part.write_all(bytes).map_err(crate::wire::Error::Stream)?,
+            Sink::Batches(batches) => {
+                let written = batches.write(bytes);
+                written.map_err(|source| self.failure(source))?;
+            }
+        }
         self.account(start, bytes.len() as u64 / PAGE_SIZE);
         Ok(())
     }
 
-    /// Returns the file, for bytes that are moved into it by the kernel; [`Self::account`] tells what they were.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// Returns the file, for bytes that are moved into it by the kernel; [`Self::account`] tells what they were. `None` where
+    /// the bytes have to be looked at, or must not change any more once they are on their way: pages in a socket or a pipe
+    /// are the target's own until somebody reads them.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::File(file) => Some(file.as_fd()),
+            Sink::Server(_) | Sink::Part(_) | Sink::Batches(_) => None,
+        }
+    }
+
+    /// Writes what was held back, when all pages are there.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        match &mut self.sink {
+            Sink::Batches(batches) => {
+                let finished = batches.finish();
+                finished.map_err(|source| self.failure(source))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns an error of this file.

@@ -89,6 +89,8 @@ fn is_stored(vma: &Vma, run: &Pages) -> bool {
         VmaKind::Memfd(_) => vma.is_private() && has_content && !run.file,
         VmaKind::FileShared(_)
         | VmaKind::SharedAnonymous(_)
+        | VmaKind::SystemV(_)
+        | VmaKind::SystemVReadOnly(_)
         | VmaKind::Vdso
         | VmaKind::Vvar
         | VmaKind::Vsyscall => false,

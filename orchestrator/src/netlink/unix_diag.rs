@@ -1,7 +1,7 @@
 //! Unix sockets of our network namespace: which is connected to which.
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    Emitable, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::unix::nlas::Nla;
@@ -14,10 +14,18 @@ use std::io;
 const BUFFER: usize = 64 << 10;
 
 /// What is told of one socket.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
-    /// Inode of the socket that it is connected to; 0 = none.
-    pub peer: u32,
+    /// `TCP_ESTABLISHED`, `TCP_CLOSE` or `TCP_LISTEN`.
+    pub state: u8,
+    /// Inode of the socket that it is connected to; 0 = one that is closed, or was not accepted yet.
+    pub peer: Option<u32>,
+    /// Of a listening socket, the inodes of those that wait to be accepted; 0 = one that is closed.
+    pub pending: Vec<u32>,
+    /// Of a listening socket, how many may wait.
+    pub backlog: u32,
+    /// Inode of the file that it was bound to, and its device as the kernel packs it.
+    pub file: Option<(u32, u32)>,
     /// `RCV_SHUTDOWN` 1, `SEND_SHUTDOWN` 2.
     pub shutdown: u8,
 }
@@ -49,7 +57,7 @@ fn send_request(socket: &Socket) -> io::Result<()> {
         // Unconnected ones too, whose state has no name here.
         state_flags: StateFlags::from_bits_retain(u32::MAX),
         inode: 0,
-        show_flags: ShowFlags::PEER,
+        show_flags: ShowFlags::PEER | ShowFlags::ICONS | ShowFlags::RQLEN | ShowFlags::VFS,
         cookie: [0xff; 8],
     });
     let mut message = NetlinkMessage::new(header, request.into());
@@ -68,10 +76,24 @@ fn take(mut bytes: &[u8], all: &mut BTreeMap<u32, Told>) -> io::Result<bool> {
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => return Err(error.to_io()),
             NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
-                let mut told = Told::default();
+                let mut told = Told {
+                    state: response.header.state,
+                    ..Told::default()
+                };
                 for nla in &response.nlas {
                     match nla {
-                        Nla::Peer(peer) => told.peer = *peer,
+                        Nla::Peer(peer) => told.peer = Some(*peer),
+                        Nla::PendingConnections(pending) => told.pending.clone_from(pending),
+                        Nla::ReceiveQueueLength(_, most) => told.backlog = *most,
+                        Nla::Vfs(file) => {
+                            let mut bytes = [0; 8];
+                            file.emit(&mut bytes);
+                            let [inode, device] = [0, 4].map(|at| {
+                                let word = bytes[at..at + 4].try_into();
+                                u32::from_ne_bytes(word.expect("4 bytes"))
+                            });
+                            told.file = Some((inode, device));
+                        }
                         Nla::Shutdown(shutdown) => told.shutdown = *shutdown,
                         _ => {}
                     }
@@ -101,8 +123,8 @@ mod tests {
             stat.ino as u32
         };
         let all = read().expect("sock_diag");
-        assert_eq!(all[&inode(&one)].peer, inode(&other));
-        assert_eq!(all[&inode(&other)].peer, inode(&one));
+        assert_eq!(all[&inode(&one)].peer, Some(inode(&other)));
+        assert_eq!(all[&inode(&other)].peer, Some(inode(&one)));
         assert_eq!(
             (all[&inode(&one)].shutdown, all[&inode(&other)].shutdown),
             (2, 1)

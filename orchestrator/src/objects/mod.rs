@@ -2,20 +2,28 @@
 //! operations, pure). The facts themselves are in `snapshot`. One kind never calls another.
 
 pub mod attributes;
+pub mod bpfmap;
 pub mod creds;
 pub mod device;
 pub mod epoll;
 pub mod eventfd;
+pub mod fanotify;
 pub mod fifo;
+pub mod inotify;
 pub mod limits;
 pub mod locks;
 pub mod memfd;
+pub mod namespace;
+pub mod pidfd;
 pub mod pipe;
 pub mod regular;
 pub mod sched;
+pub mod seccomp;
+pub mod shm;
 pub mod signalfd;
 pub mod signals;
 pub mod timerfd;
 pub mod timers;
 pub mod tty;
 pub mod unix;
+pub mod watched;

@@ -7,10 +7,22 @@ use super::program::{Builder, Object};
 use super::task::{Birth, Making};
 
 /// Size of `struct clone_args` up to `set_tid_size` and `cgroup` (Linux 5.7).
-const CLONE_ARGS_LEN: u64 = 88;
+pub const CLONE_ARGS_LEN: u64 = 88;
 
 /// Adds a `clone3` that makes a task with this id on the stack of a context.
 pub fn plan_clone(b: &mut Builder, flags: u64, exit_signal: u64, tid: i32, context: u32) {
+    let args = clone_arguments(b, flags, exit_signal, tid, context);
+    b.call_returns(libc::SYS_clone3, &[args, CLONE_ARGS_LEN], i64::from(tid));
+}
+
+/// Puts the arguments of such a `clone3` into the data and returns their address.
+pub fn clone_arguments(
+    b: &mut Builder,
+    flags: u64,
+    exit_signal: u64,
+    tid: i32,
+    context: u32,
+) -> u64 {
     let number = b.put(&tid.to_le_bytes());
     let (stack, stack_len) = (b.arena.stack(context), b.arena.stack_len());
     // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
@@ -27,8 +39,18 @@ pub fn plan_clone(b: &mut Builder, flags: u64, exit_signal: u64, tid: i32, conte
         1,
         0,
     ];
+    b.put_words(&words)
+}
+
+/// Adds a `clone3` that makes a process with any id on the stack of a context, without a signal at its end, and returns the
+/// number of the operation, whose result is the id.
+pub fn plan_clone_any(b: &mut Builder, context: u32) -> u64 {
+    let (stack, stack_len) = (b.arena.stack(context), b.arena.stack_len());
+    let words = [0, 0, 0, 0, 0, stack, stack_len, 0, 0, 0, 0];
     let args = b.put_words(&words);
-    b.call_returns(libc::SYS_clone3, &[args, CLONE_ARGS_LEN], i64::from(tid));
+    let born = b.next_operation();
+    b.call(libc::SYS_clone3, &[args, CLONE_ARGS_LEN]);
+    born
 }
 
 /// Adds the births of children before the task has memory: those that have none in common with it.
@@ -77,9 +99,10 @@ fn plan_births(m: &mut Making<'_>, children: &[usize], birth: &Birth) {
         }));
         // A brother's signal is the one that its maker sends.
         let (flags, signal) = match member.maker == member.parent {
-            true => (0, libc::SIGCHLD as u64),
+            true => (0, member.exit_signal),
             false => (libc::CLONE_PARENT as u64, 0),
         };
+        let flags = flags | member.maker.map_or(0, |maker| m.joint.flags(maker, child));
         plan_clone(&mut m.b, flags, signal, member.pid, member.contexts.0);
         m.births.insert(child, birth.clone());
     }

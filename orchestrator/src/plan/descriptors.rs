@@ -9,14 +9,19 @@ use std::collections::BTreeMap;
 use super::fill::{self, Target};
 use super::program::{Builder, Object};
 use super::task::Making;
-use super::{pipes, sockets};
-use crate::objects::{device, epoll, eventfd, locks, memfd, regular, signalfd, timerfd, tty};
-use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile};
+use super::watches::When;
+use super::{inherited, pidfds, pipes, sockets, terminals};
+use crate::objects::{
+    bpfmap, device, epoll, eventfd, fanotify, inotify, locks, memfd, namespace, pidfd, regular,
+    signalfd, timerfd, tty,
+};
+use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile, TerminalInfo};
 
 /// Adds all descriptions that are this task's to make, each at its numbers; those that only others have, at temporary ones.
 pub fn plan_make(m: &mut Making<'_>) {
     let users = Users::of(m);
     plan_memfds(m);
+    sockets::plan_turns(m, sockets::Phase::Make);
     for entry in &m.own.task.fds {
         if m.own.placed.contains_key(&entry.file) || !is_own(m, entry.file) {
             continue;
@@ -36,16 +41,29 @@ pub fn plan_make(m: &mut Making<'_>) {
                 pipes::plan_fifo(m, fifo, &users);
                 continue;
             }
+            FileKind::Unix(_) if m.script.made.contains_key(&file.id) => {
+                sockets::plan_place(m, file.id, &users);
+                continue;
+            }
             FileKind::Unix(socket) => {
                 sockets::plan_pair(m, socket, &users);
                 continue;
             }
+            FileKind::PidFd(pidfd) if pidfd.of.is_none() => {
+                pidfds::plan_gone(m, pidfd.ino, &users);
+                continue;
+            }
+            _ if pidfds::is_late(m, file) => continue,
             _ => {}
         }
         m.b.object(object(entry.fd, file));
         if let Some(fd) = make(m, entry.fd, file) {
             plan_flags(&mut m.b, fd, file);
-            place(m, fd, file.id, users.of_file(file.id));
+            let entries = users.of_file(file.id);
+            match file.kind {
+                FileKind::PidFd(_) | FileKind::BpfMap(_) => place_closing(m, fd, file.id, entries),
+                _ => place(m, fd, file.id, entries),
+            }
         }
     }
     plan_others(m, &users);
@@ -54,6 +72,12 @@ pub fn plan_make(m: &mut Making<'_>) {
 pub fn is_own(m: &Making<'_>, file: FileId) -> bool {
     let maker = m.sharing.files.get(&file);
     maker.is_none_or(|&maker| maker == m.own.member)
+}
+
+/// Returns whether the task is the first that has a description.
+pub fn is_holder(m: &Making<'_>, file: FileId) -> bool {
+    let holder = m.sharing.holders.get(&file);
+    holder.is_none_or(|&holder| holder == m.own.member)
 }
 
 /// Adds descriptions that only other tasks have, as this one makes what they lead to.
@@ -65,6 +89,17 @@ fn plan_others(m: &mut Making<'_>, users: &Users<'_>) {
         let Some(&file) = m.files.get(&id) else {
             continue;
         };
+        match &file.kind {
+            FileKind::Pipe(end) => {
+                pipes::plan_pipe(m, end.pipe_id, users);
+                continue;
+            }
+            FileKind::Fifo(fifo) => {
+                pipes::plan_fifo(m, fifo, users);
+                continue;
+            }
+            _ => {}
+        }
         m.b.object(Object::Named(format!("{}, for another task", what(file))));
         if let Some(fd) = make(m, -1, file) {
             plan_flags(&mut m.b, fd, file);
@@ -77,15 +112,31 @@ fn plan_others(m: &mut Making<'_>, users: &Users<'_>) {
 
 /// Keeps a temporary descriptor until all others have taken it.
 pub fn hold(m: &mut Making<'_>, id: FileId, held: i32) {
-    m.own.held.push(held);
+    if m.sharing.in_flight.contains(&id) {
+        m.own.late.push(held);
+        m.own.placed.insert(id, held);
+    } else {
+        m.own.held.push(held);
+    }
     m.made.insert(id, (m.own.task.pid, held));
 }
 
+/// Adds the end of descriptors of what only waits in a socket.
+pub fn plan_late_cleanup(m: &mut Making<'_>) {
+    for fd in std::mem::take(&mut m.own.late) {
+        m.b.close(fd);
+    }
+}
+
 /// Adds the taking of what others have made (`pidfd_getfd`, Linux 5.6).
-pub fn plan_take(m: &mut Making<'_>) {
+pub fn plan_take(m: &mut Making<'_>, when: When) {
     let users = Users::of(m);
     let mut from: BTreeMap<i32, Vec<(FileId, i32)>> = BTreeMap::new();
     for &id in users.entries.keys() {
+        let file = m.files.get(&id);
+        if file.is_some_and(|file| pidfds::is_late(m, file)) != (when == When::Late) {
+            continue;
+        }
         if let (false, Some(&(pid, fd))) = (m.own.placed.contains_key(&id), m.made.get(&id)) {
             from.entry(pid).or_default().push((id, fd));
         }
@@ -115,6 +166,14 @@ pub fn plan_pidfd(m: &mut Making<'_>, pid: i32) -> i32 {
 }
 
 /// As [`place`], for one that is closed on exec as it comes.
+pub fn place_closing(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
+    place_taken(m, made, id, entries);
+    if let Some(entry) = entries.first() {
+        m.made.insert(id, (m.own.task.pid, entry.fd));
+    }
+}
+
+/// As [`place_closing`], for one that another has made.
 fn place_taken(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
     let stays = entries.iter().find(|entry| entry.fd == made);
     if stays.is_some_and(|entry| !entry.cloexec) {
@@ -144,7 +203,8 @@ pub struct Users<'a> {
 }
 
 impl<'a> Users<'a> {
-    fn of(m: &Making<'a>) -> Self {
+    /// Returns them for the task at hand.
+    pub fn of(m: &Making<'a>) -> Self {
         let mut users = Self::default();
         for entry in &m.own.task.fds {
             users.entries.entry(entry.file).or_default().push(*entry);
@@ -185,14 +245,31 @@ fn what(file: &OpenFile) -> String {
         FileKind::Epoll(_) => "epoll".into(),
         FileKind::TimerFd(_) => "timerfd".into(),
         FileKind::SignalFd(_) => "signalfd".into(),
+        FileKind::Inotify(_) => "inotify".into(),
+        FileKind::Fanotify(_) => "fanotify".into(),
         FileKind::Memfd(memfd) => format!("memfd {}", memfd.inode_id),
         FileKind::Terminal(terminal) => text(&terminal.node.path),
+        FileKind::Namespace(namespace) => format!("{} namespace", namespace.name),
+        FileKind::BpfMap(map) => format!("BPF map {}", text(&map.name)),
+        FileKind::PidFd(pidfd) => match pidfd.of {
+            Some(pid) => format!("pidfd of {pid}"),
+            None => "pidfd of a process that is gone".into(),
+        },
+        FileKind::Inherited(inherited) => format!("inherited for {}", inherited.key),
         FileKind::Unsupported(name) => name.clone(),
     }
 }
 
 /// Adds the making of a description at the lowest free number, and returns that.
 fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
+    if let FileKind::Terminal(terminal) = &file.kind
+        && let Some(made) = terminals::make(m, file, terminal)
+    {
+        return Some(made);
+    }
+    if let FileKind::Inherited(given) = &file.kind {
+        return Some(inherited::plan_take(m, given));
+    }
     let b = &mut m.b;
     let made = match &file.kind {
         FileKind::Regular(regular) => regular::plan::plan_open(b, regular, file.flags),
@@ -201,6 +278,18 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         FileKind::Epoll(_) => epoll::plan::plan_create(b),
         FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
         FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
+        FileKind::PidFd(pidfd) => pidfd::plan::plan_open(b, pidfd.of?, file.flags),
+        FileKind::Inotify(_) => inotify::plan::plan_create(b, file.flags),
+        FileKind::Fanotify(fanotify) => fanotify::plan::plan_create(b, fanotify),
+        FileKind::BpfMap(map) => bpfmap::plan::plan_create(b, map),
+        FileKind::Namespace(namespace) => {
+            if let Some(reason) = namespace::plan::obstacle(namespace, &m.own.task.ids) {
+                let what = format!("descriptor {fd} ({} namespace)", namespace.name);
+                m.report.refuse(what, reason, "");
+                return None;
+            }
+            namespace::plan::plan_open(b, namespace, file.flags)
+        }
         FileKind::Memfd(memfd) => {
             let Some(&(_, master)) = m.masters.get(&memfd.inode_id) else {
                 let reason = format!("memfd {} is not in the images", memfd.inode_id);
@@ -224,6 +313,7 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
                 }
             }
         }
+        FileKind::Inherited(_) => unreachable!("it was taken above"),
         FileKind::Unsupported(name) => {
             let what = format!("descriptor {fd} ({name})");
             m.report.refuse(what, "this kind is not restored yet", "");
@@ -244,13 +334,19 @@ pub const SETFL: u32 =
 /// Adds status flags that a description of no path was not made with.
 fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
     let given = match &file.kind {
+        // Its flags are those of whoever gave it.
+        FileKind::Inherited(_) => SETFL,
         // Opened with all of its flags.
-        FileKind::Regular(_) | FileKind::Device(_) | FileKind::Terminal(_) | FileKind::Memfd(_) => {
-            SETFL
-        }
-        FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::SignalFd(_) => {
-            libc::O_NONBLOCK as u32
-        }
+        FileKind::Regular(_)
+        | FileKind::Device(_)
+        | FileKind::Terminal(_)
+        | FileKind::Memfd(_)
+        | FileKind::Namespace(_) => SETFL,
+        FileKind::EventFd(_)
+        | FileKind::TimerFd(_)
+        | FileKind::SignalFd(_)
+        | FileKind::PidFd(_)
+        | FileKind::Inotify(_) => libc::O_NONBLOCK as u32,
         _ => 0,
     };
     if file.flags & SETFL & !given != 0 {
@@ -279,6 +375,16 @@ pub fn place(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
     if let Some(entry) = entries.first() {
         m.own.placed.insert(id, entry.fd);
         m.made.insert(id, (m.own.task.pid, entry.fd));
+    }
+}
+
+/// As [`place`], for one that stays where it is too.
+pub fn place_kept(m: &mut Making<'_>, made: i32, id: FileId, entries: &[FdEntry]) {
+    for entry in entries {
+        plan_dup(&mut m.b, made, entry.fd, entry.cloexec);
+    }
+    if let Some(entry) = entries.first() {
+        m.own.placed.insert(id, entry.fd);
     }
 }
 
@@ -319,7 +425,8 @@ fn plan_memfds(m: &mut Making<'_>) {
             .iter()
             .find(|memory| memory.id == inode.shmid);
         if let Some(memory) = memory.filter(|memory| !memory.pages.is_empty()) {
-            let Some(at) = m.holes.take_anywhere(memfd::plan::mapped_len(inode)) else {
+            let (len, page) = (memfd::plan::mapped_len(inode), memfd::plan::page(inode));
+            let Some(at) = m.holes.take_aligned(len, page) else {
                 m.report.refuse(
                     format!("memfd {name}"),
                     "no free address space to fill it in",
@@ -346,6 +453,7 @@ pub fn plan_cleanup(m: &mut Making<'_>) {
             m.b.close(master);
         }
     }
+    terminals::plan_finish(m);
     m.b.object(Object::Task("descriptors for other tasks"));
     for fd in std::mem::take(&mut m.own.held) {
         m.b.close(fd);
@@ -386,6 +494,10 @@ pub fn plan_terminal(m: &mut Making<'_>) {
         };
         let infos = &m.snapshot.terminals;
         let info = infos.iter().find(|info| info.id == terminal.info_id);
+        let is_outer = |info: &&TerminalInfo| {
+            !terminals::is_inside(m.snapshot, info.terminal()) && !info.is_hung_up()
+        };
+        let info = info.filter(is_outer);
         if let Some(info) = info.filter(|info| info.pgrp == m.own.task.pgid) {
             return tty::plan::plan_foreground(&mut m.b, fd, info, m.own.task.pgid);
         }
@@ -399,7 +511,7 @@ const F_SETSIG: u64 = 10;
 /// Adds who gets the signals of descriptors, now that all threads are there to be named.
 pub fn plan_owners(m: &mut Making<'_>) {
     for file in &m.snapshot.files {
-        let (Some(&fd), true) = (m.own.placed.get(&file.id), is_own(m, file.id)) else {
+        let (Some(&fd), true) = (m.own.placed.get(&file.id), is_holder(m, file.id)) else {
             continue;
         };
         let owner = file.owner;
@@ -431,7 +543,7 @@ pub fn plan_owners(m: &mut Making<'_>) {
 }
 
 /// Adds a change of the real and effective user id that leaves the saved one, and with it the way back.
-fn switch_user(b: &mut Builder, uid: u32, euid: u32) {
+pub fn switch_user(b: &mut Builder, uid: u32, euid: u32) {
     let args = [u64::from(uid), u64::from(euid), u64::from(u32::MAX)];
     b.call_returns(libc::SYS_setresuid, &args, 0);
 }

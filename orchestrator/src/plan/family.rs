@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::joint::{self, Joint};
 use super::refusals::Report;
 use crate::snapshot::{Snapshot, Task, TaskState};
 
@@ -37,10 +38,19 @@ pub struct Member {
     pub maker: Option<usize>,
     /// Its parent: who makes it, or the parent of that.
     pub parent: Option<usize>,
+    /// Signal that its end sends its parent; 0 = none.
+    pub exit_signal: u64,
     /// Contexts of its threads: the first, and how many.
     pub contexts: (u32, u32),
     /// Whether it begins with a copy of its maker's memory, to keep what both had in common.
     pub inherits: bool,
+}
+
+impl Member {
+    /// Returns whether it is none of the snapshot.
+    pub fn is_helper(&self) -> bool {
+        self.kind == Kind::Helper
+    }
 }
 
 /// All members; each comes after its maker.
@@ -50,6 +60,8 @@ pub struct Family {
     pub members: Vec<Member>,
     /// Session and group that the root has from outside, if it does not lead them.
     outer: (Option<i32>, Option<i32>),
+    /// Who shares what.
+    spaces: Joint,
 }
 
 impl Family {
@@ -79,10 +91,15 @@ impl Family {
             );
         }
         family.add_helpers(&mut places);
+        family.add_foregrounds(snapshot, &mut places);
         family.refuse_misplaced(report);
+        family.refuse_signals(report);
+        let joint = Joint::of(snapshot, &family);
         for member in 1..family.members.len() {
-            family.members[member].inherits = family.has_common_memory(member, snapshot);
+            family.members[member].inherits =
+                joint.follows(member, joint::SPACE) || family.has_common_memory(member, snapshot);
         }
+        family.spaces = joint;
         family
     }
 
@@ -95,7 +112,13 @@ impl Family {
         for (index, task) in snapshot.tasks.iter().enumerate() {
             let parent = tasks.get(&task.ppid);
             let is_born_to = parent.is_none_or(|parent| task.sid == parent.sid);
+            let joint = joint::maker(snapshot, index).unwrap_or_else(|(object, reason)| {
+                report.task = task.pid;
+                report.refuse(object, reason, "");
+                None
+            });
             let maker = match tasks.get(&task.sid) {
+                _ if joint.is_some() => joint.unwrap_or(task.ppid),
                 _ if is_born_to || task.sid == task.pid => task.ppid,
                 Some(leader) if leader.ppid == task.ppid => leader.pid,
                 None if snapshot.root().is_some_and(|root| root.sid == task.sid) => task.ppid,
@@ -162,6 +185,28 @@ impl Family {
         }
     }
 
+    /// Adds a helper for each group that is in the foreground of a terminal though nobody is in it any more, a child of the
+    /// leader of the session.
+    fn add_foregrounds(&mut self, snapshot: &Snapshot, places: &mut BTreeMap<i32, usize>) {
+        for info in &snapshot.terminals {
+            let leader = places.get(&info.sid).copied();
+            let is_there = self.members.iter().any(|member| member.pgid == info.pgrp);
+            let Some(leader) = leader.filter(|_| info.pgrp != 0 && !is_there) else {
+                continue;
+            };
+            if !matches!(self.members[leader].kind, Kind::Living(_)) {
+                continue;
+            }
+            let helper = Member {
+                maker: Some(leader),
+                parent: Some(leader),
+                inherits: true,
+                ..helper(info.pgrp, info.sid)
+            };
+            self.push(helper, places);
+        }
+    }
+
     /// Refuses sessions that a member cannot be born into.
     fn refuse_misplaced(&self, report: &mut Report) {
         for member in self.members.iter().skip(1) {
@@ -180,6 +225,23 @@ impl Family {
             {
                 let reason = format!("nobody of the tree is of group {}", member.pgid);
                 report.refuse("process group", reason, "");
+            }
+        }
+    }
+
+    /// Refuses signals of ends that a member cannot be born with: a brother's is that of who makes it (`copy_process`).
+    fn refuse_signals(&self, report: &mut Report) {
+        for member in self.members.iter().skip(1) {
+            let maker = member.maker.filter(|_| member.maker != member.parent);
+            if let Some(maker) = maker.map(|maker| &self.members[maker])
+                && maker.exit_signal != member.exit_signal
+            {
+                report.task = member.pid;
+                let reason = format!(
+                    "it is {}, and that of process {}, which would make it, is {}, which is not restored yet",
+                    member.exit_signal, maker.pid, maker.exit_signal
+                );
+                report.refuse("signal of its end", reason, "");
             }
         }
     }
@@ -223,7 +285,12 @@ impl Family {
         let mut maker = self.members[member].maker;
         while let Some(place) = maker {
             match self.members[place].kind {
-                Kind::Living(task) => return Some(task),
+                Kind::Living(task) => {
+                    match self.members[self.spaces.first(place, joint::SPACE)].kind {
+                        Kind::Living(first) => return Some(first),
+                        _ => return Some(task),
+                    }
+                }
                 _ => maker = self.members[place].maker,
             }
         }
@@ -268,6 +335,7 @@ fn helper(pid: i32, sid: i32) -> Member {
         pgid: pid,
         maker: None,
         parent: None,
+        exit_signal: libc::SIGCHLD as u64,
         contexts: (0, 1),
         inherits: false,
     }
@@ -285,6 +353,7 @@ fn member(index: usize, task: &Task) -> Member {
         pgid: task.pgid,
         maker: None,
         parent: None,
+        exit_signal: u64::from(task.exit_signal.unwrap_or(libc::SIGCHLD as u32)),
         contexts: (0, threads),
         inherits: false,
     }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::program::Object;
+use super::readers::plan_shared_reads;
 use super::task::Making;
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Snapshot};
 use arch::abi::program::special;
 
 /// Most vectors of one read (`UIO_MAXIOV`, `include/uapi/linux/uio.h`).
 const MAX_VECTORS: usize = 1024;
-/// Most bytes of one read (`MAX_RW_COUNT`, `include/linux/fs.h`: less than 2 GiB, whole pages).
-const MAX_BYTES: u64 = 0x7fff_f000;
+/// Most bytes of one read: several share the reads of a large memory.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// What the addresses of runs count from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,7 @@ fn part(run: &PageRun, start: u64, end: u64) -> Option<PageRun> {
 
 /// A read in the making: neighbouring bytes of one page file, and where they go.
 #[derive(Debug)]
-struct Read {
+pub struct Read {
     pages_id: u32,
     offset: u64,
     len: u64,
@@ -93,6 +94,31 @@ struct Read {
 }
 
 impl Read {
+    /// Returns the number of its page file.
+    pub fn pages_id(&self) -> u32 {
+        self.pages_id
+    }
+
+    /// Returns where in the file it begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns the number of its vectors.
+    pub fn vectors(&self) -> u64 {
+        self.vectors.len() as u64
+    }
+
+    /// Returns its vectors as words.
+    pub fn words(&self) -> Vec<u64> {
+        self.vectors.iter().flatten().copied().collect()
+    }
+
     /// Adds `len` bytes for `addr`, unless they lie elsewhere in the file or are too much for one read.
     fn push(&mut self, pages_id: u32, offset: u64, addr: u64, len: u64) -> bool {
         let is_next = self.pages_id == pages_id && self.offset + self.len == offset;
@@ -121,8 +147,8 @@ pub fn plan_fill(m: &mut Making<'_>, runs: &[PageRun], target: Target, what: &'s
         let PageLocation::Here { pages_id, offset } = run.at else {
             m.report.refuse(
                 what,
-                "pages are in the parent image set, which is not read yet",
-                "dump again without --prev-images-dir",
+                "it lies in a parent image set, and where was not resolved",
+                "",
             );
             return;
         };
@@ -145,6 +171,9 @@ pub fn plan_fill(m: &mut Making<'_>, runs: &[PageRun], target: Target, what: &'s
             done += len;
         }
     }
+    if plan_shared_reads(m, &reads, what) {
+        return;
+    }
     for read in reads {
         plan_read(m, &read, what);
     }
@@ -154,14 +183,16 @@ fn plan_read(m: &mut Making<'_>, read: &Read, what: &'static str) {
     let (Some([start, _]), Some([last, len])) = (read.vectors.first(), read.vectors.last()) else {
         return;
     };
+    let file = match m.snapshot.parent_files.get(&read.pages_id) {
+        Some(words) => words.clone(),
+        None => format!("pages-{}.img", read.pages_id),
+    };
     m.b.object(Object::Named(format!(
-        "{what} {start:x}-{:x} from pages-{}.img at {:#x}",
+        "{what} {start:x}-{:x} from {file} at {:#x}",
         last + len,
-        read.pages_id,
         read.offset
     )));
-    let words: Vec<u64> = read.vectors.iter().flatten().copied().collect();
-    let vectors = m.b.put_words(&words);
+    let vectors = m.b.put_words(&read.words());
     let fd = m.own.services.get(&read.pages_id).copied().unwrap_or(-1);
     let count = read.vectors.len() as u64;
     m.b.special(

@@ -1,6 +1,6 @@
 //! What the planner has to know of the machine it plans for. The caller probes it; the planner asks nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::snapshot::{Creds, Limit, PAGE_SIZE};
 
@@ -25,6 +25,8 @@ pub struct Host {
     pub timer_restore_ids: bool,
     /// Anonymous memory can be named (`PR_SET_VMA_ANON_NAME`, `CONFIG_ANON_VMA_NAME`).
     pub has_area_names: bool,
+    /// It may suspend the seccomp filters of what it traces.
+    pub may_suspend_seccomp: bool,
     /// Credentials of the process that restores, which the restored tasks start with.
     pub creds: Creds,
     /// Its session.
@@ -43,12 +45,37 @@ pub struct Host {
     pub has_autogroup: bool,
     /// Path of its controlling terminal, where it has one.
     pub terminal: Option<Vec<u8>>,
+    /// Indices of pseudo-terminals that are in use.
+    pub ptys: BTreeSet<u32>,
     /// Highest capability that the kernel knows (`/proc/sys/kernel/cap_last_cap`).
     pub last_cap: u32,
+    /// A folder that nobody has, for names of sockets whose files are gone.
+    pub hidden: Vec<u8>,
     /// `fs.pipe-max-size`, in bytes.
     pub pipe_max_size: u32,
+    /// `fs.inotify.max_queued_events`; 0 = the kernel has no inotify.
+    pub inotify_max_events: u32,
     /// State components that the kernel saves and restores (XCR0).
     pub xcr0: u64,
+    /// Segments of System V shared memory that are there, where the snapshot has any.
+    pub segments: Vec<HostSegment>,
+}
+
+/// A segment of System V shared memory that is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HostSegment {
+    /// Its id.
+    pub id: u32,
+    /// Its key.
+    pub key: u32,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Process that made it.
+    pub creator: i32,
+    /// When it was made or its owner or mode changed, in seconds since 1970.
+    pub changed: i64,
+    /// Attachments.
+    pub attached: u64,
 }
 
 /// A vDSO as the kernel maps it.

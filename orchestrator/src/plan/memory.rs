@@ -159,6 +159,7 @@ pub fn area(vma: &Vma) -> Object {
         VmaKind::FilePrivate(_) => "private file mapping",
         VmaKind::FileShared(_) => "shared file mapping",
         VmaKind::SharedAnonymous(_) => "shared anonymous memory",
+        VmaKind::SystemV(_) | VmaKind::SystemVReadOnly(_) => "System V shared memory",
         VmaKind::Memfd(_) => "memfd mapping",
         VmaKind::Vdso => "[vdso]",
         VmaKind::Vvar => "[vvar]",
@@ -230,7 +231,7 @@ fn plan_map(m: &mut Making<'_>, vma: &Vma, prot: u32, flags: u64, fd: u64) {
     m.b.call_returns(libc::SYS_mmap, &args, vma.start as i64);
 }
 
-fn plan_early_advice(m: &mut Making<'_>, vma: &Vma) {
+pub fn plan_early_advice(m: &mut Making<'_>, vma: &Vma) {
     plan_advice(m, vma, vma.advice & ADVICE_EARLY);
     if let Some(policy) = &vma.mempolicy {
         let nodes = m.b.put(&policy.nodes);
@@ -268,8 +269,14 @@ fn plan_name(m: &mut Making<'_>, vma: &Vma) {
 
 /// Adds what an area still needs when its content is in place.
 fn plan_finish_area(m: &mut Making<'_>, vma: &Vma) {
+    let has_prot = m.own.mapped.get(&vma.start) == Some(&vma.prot);
+    let has_more =
+        !vma.guards.is_empty() || !vma.name.is_empty() || vma.advice & !ADVICE_EARLY != 0;
+    if has_prot && !has_more && !vma.locked && !vma.locked_on_fault {
+        return;
+    }
     m.b.object(area(vma));
-    if m.own.mapped.get(&vma.start) != Some(&vma.prot) {
+    if !has_prot {
         let args = [vma.start, vma.len(), u64::from(vma.prot)];
         m.b.call_returns(libc::SYS_mprotect, &args, 0);
     }

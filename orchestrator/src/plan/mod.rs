@@ -10,27 +10,35 @@
 
 pub mod arena;
 mod birth;
+mod confinement;
 mod descriptors;
-mod family;
+pub mod family;
 mod fds;
 mod fill;
 mod heritage;
 mod holes;
 pub mod host;
 pub mod inherit;
+mod inherited;
+pub mod joint;
 mod memory;
 mod mm;
+mod notify;
+mod pidfds;
 mod pipes;
 pub mod print;
 mod process;
 mod program;
+mod readers;
 mod refusals;
 mod registers;
+mod segments;
 mod services;
 mod sharing;
 mod short_lived;
 mod sockets;
 mod task;
+mod terminals;
 mod threads;
 mod tree;
 mod vdso;
@@ -40,6 +48,7 @@ pub use arena::{Arena, Layout, ProgramPlace};
 pub use host::{Host, Vdso, VdsoCode};
 pub use program::{Builder, Object, Program};
 pub use refusals::{Refusal, Report};
+pub use sockets::SocketFiles;
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +79,8 @@ pub struct Plan {
     pub programs: Vec<Program>,
     /// Bytes of the arena from [`Arena::data`] on.
     pub data: Vec<u8>,
+    /// Word at which threads under seccomp wait to be traced, and how many wait there, the tracer counted.
+    pub confinement: Option<(u64, u64)>,
     /// Names of the objects by the numbers in the operations.
     pub objects: Vec<Object>,
     /// The final state of each thread, in the order of the programs.
@@ -78,6 +89,8 @@ pub struct Plan {
     pub host_steps: Vec<HostStep>,
     /// What of the snapshot is not brought back, in words: told to the user.
     pub not_kept: Vec<String>,
+    /// Files of the names of sockets.
+    pub socket_files: SocketFiles,
 }
 
 /// How the root task is started: a new process with this pid, all signals blocked, that runs program 0 on the stack of
@@ -117,8 +130,14 @@ pub struct ThreadFinal {
     pub pid: i32,
     /// Thread id.
     pub tid: i32,
+    /// The arena is unmapped by it: it is the first thread of the first process in its address space.
+    pub unmaps: bool,
+    /// It runs under seccomp, which a tracer has to suspend before its program adds the filters.
+    pub is_confined: bool,
     /// General registers, with an interrupted system call undone.
     pub regs: arch::regs::Regs,
+    /// By these it makes a system call first, one that it was in already.
+    pub is_in_call: bool,
     /// Places in the snapshot of its task and of itself among the task's threads; see [`ThreadFinal::xstate`].
     pub place: (usize, usize),
     /// Blocked signals.

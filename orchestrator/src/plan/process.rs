@@ -1,5 +1,6 @@
 //! What a process is beside memory and descriptors: its place in sessions, what its threads share, its limits and timers.
 
+use super::joint::HANDLERS;
 use super::program::Object;
 use super::task::Making;
 use crate::objects::{attributes, limits, signals, timerfd, timers};
@@ -90,7 +91,9 @@ pub fn plan_early(m: &mut Making<'_>) {
 /// Adds what all threads share or inherit.
 pub fn plan_attributes(m: &mut Making<'_>) {
     attributes::plan::plan_process(&mut m.b, m.own.task, m.host, m.report);
-    signals::plan::plan_actions(&mut m.b, &m.own.task.sigactions);
+    if !m.joint.follows(m.own.member, HANDLERS) {
+        signals::plan::plan_actions(&mut m.b, &m.own.task.sigactions);
+    }
 }
 
 /// Adds the working directory, the root and the umask. What is opened by path is open before.
@@ -165,7 +168,7 @@ pub fn plan_dumpable(m: &mut Making<'_>) {
 /// Adds the start of all timers: from here on time runs for the task.
 pub fn plan_clocks_start(m: &mut Making<'_>) {
     for file in &m.snapshot.files {
-        let is_own = m.sharing.files.get(&file.id) == Some(&m.own.member);
+        let is_own = m.sharing.holders.get(&file.id) == Some(&m.own.member);
         if let (FileKind::TimerFd(timer), Some(&fd), true) =
             (&file.kind, m.own.placed.get(&file.id), is_own)
         {

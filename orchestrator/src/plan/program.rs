@@ -4,6 +4,7 @@ use arch::abi::program::{ARGS, Check, Op, special};
 
 use super::arena::Arena;
 use super::fds::FdTable;
+use std::collections::BTreeMap;
 
 /// The program of one thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub struct Builder {
     /// Descriptors of the task at this point of its program.
     pub fds: FdTable,
     data: Vec<u8>,
+    once: BTreeMap<Vec<u8>, u64>,
     objects: Vec<Object>,
     ops: Vec<Op>,
     programs: Vec<Program>,
@@ -72,6 +74,7 @@ impl Builder {
             arena,
             fds: FdTable::default(),
             data: Vec::new(),
+            once: BTreeMap::new(),
             objects: vec![Object::Task("the restore itself")],
             ops: Vec::new(),
             programs: Vec::new(),
@@ -104,11 +107,31 @@ impl Builder {
         self.push(Op::special(nr, padded(args)))
     }
 
+    /// Returns the number of the next operation in the program at hand.
+    pub fn next_operation(&self) -> u64 {
+        self.ops.len() as u64
+    }
+
     /// Adds an operation for the current object.
     pub fn push(&mut self, op: Op) -> &mut Op {
         let at = self.ops.len();
         self.ops.push(op.object(self.objects.len() as u32 - 1));
         &mut self.ops[at]
+    }
+
+    /// Returns the index that the next operation gets.
+    pub fn next_index(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Returns an operation of another program as done for the current object.
+    pub fn of_object(&self, op: Op) -> Op {
+        op.object(self.objects.len() as u32 - 1)
+    }
+
+    /// Adds a whole program of another thread.
+    pub fn push_program(&mut self, program: Program) {
+        self.programs.push(program);
     }
 
     /// Adds a system call that makes a descriptor, and returns its number.
@@ -151,6 +174,16 @@ impl Builder {
         self.data.resize(at, 0);
         self.data.extend_from_slice(bytes);
         self.arena.data() + at as u64
+    }
+
+    /// Puts bytes that nobody changes into the data, unless the same were put before, and returns their address.
+    pub fn put_once(&mut self, bytes: &[u8]) -> u64 {
+        if let Some(&at) = self.once.get(bytes) {
+            return at;
+        }
+        let at = self.put(bytes);
+        self.once.insert(bytes.to_vec(), at);
+        at
     }
 
     /// Puts a path or name, ended by a zero byte, into the data and returns its address.

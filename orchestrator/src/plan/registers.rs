@@ -52,13 +52,6 @@ fn plan_final(
     report: &mut Report,
 ) -> Option<ThreadFinal> {
     let name = format!("thread {}", thread.tid);
-    if thread.seccomp != SeccompMode::Off {
-        report.refuse(
-            name.clone(),
-            "it runs under seccomp, which is not restored yet",
-            "",
-        );
-    }
     let (regs, xstate) = match &thread.arch {
         Arch::X86_64 { regs, xstate, .. } => (**regs, xstate),
         Arch::Foreign(other) => {
@@ -75,7 +68,10 @@ fn plan_final(
     Some(ThreadFinal {
         pid: 0,
         tid: thread.tid,
+        unmaps: false,
+        is_confined: thread.seccomp != SeccompMode::Off,
         regs: undo_system_call(regs),
+        is_in_call: is_in_call(&regs),
         place,
         blocked: thread.blocked,
         syscall_dispatch: thread.syscall_dispatch,
@@ -111,6 +107,22 @@ pub fn state_components(xstate: &[u8]) -> u64 {
     bytes.map_or(0, u64::from_le_bytes)
 }
 
+/// Returns whether a thread with these registers may make a call first that was interrupted: the kernel was to make it again,
+/// or a dump has put its number back. A result can look like a number, so the instruction has the last word. To be let go
+/// interrupts the call (`__ptrace_unlink`): only calls are told that the kernel makes again then, no `epoll_wait`.
+fn is_in_call(regs: &Regs) -> bool {
+    let nr = match regs.orig_rax as i64 {
+        ..0 => regs.rax as i64,
+        nr if nr as u64 == regs.rax => nr,
+        nr if (ERESTARTNOHAND..=ERESTARTSYS).contains(&(regs.rax as i64)) => nr,
+        _ => return false,
+    };
+    matches!(
+        nr,
+        libc::SYS_pause | libc::SYS_nanosleep | libc::SYS_clock_nanosleep | libc::SYS_poll
+    )
+}
+
 /// Returns the registers from which the program goes on as the kernel would have let it.
 fn undo_system_call(mut regs: Regs) -> Regs {
     if (regs.orig_rax as i64) >= 0 {
@@ -139,6 +151,21 @@ mod tests {
             rax: rax as u64,
             ..Regs::default()
         })
+    }
+
+    #[test]
+    fn calls_that_are_made_again_are_told_from_results() {
+        let in_call = |orig_rax: i64, rax: i64| {
+            is_in_call(&Regs {
+                orig_rax: orig_rax as u64,
+                rax: rax as u64,
+                ..Regs::default()
+            })
+        };
+        let again = [(34, ERESTARTNOHAND), (34, 34), (-1, 35)];
+        assert!(again.iter().all(|&(orig, rax)| in_call(orig, rax)));
+        let done = [(0, 34), (35, EINTR), (-1, -1), (-1, 232)];
+        assert!(!done.iter().any(|&(orig, rax)| in_call(orig, rax)));
     }
 
     #[test]

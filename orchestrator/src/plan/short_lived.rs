@@ -2,10 +2,11 @@
 
 use super::birth::{plan_children_of, plan_tie_to};
 use super::family::Kind;
-use super::program::Object;
+use super::program::{Builder, Object};
 use super::task::{Making, plan_meeting};
 use crate::snapshot::Task;
-use arch::abi::program::special;
+use arch::abi::program::{ArgKind, special};
+use std::collections::BTreeSet;
 
 /// `RLIMIT_CORE`.
 const RLIMIT_CORE: u64 = 4;
@@ -24,40 +25,45 @@ pub fn plan_dead(m: &mut Making<'_>, member: usize, task: &Task) {
     m.b.call_returns(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, comm], 0);
     plan_gatherings(m, member);
     m.b.object(Object::Task("end"));
-    let signal = task.exit_code & SIGNAL;
-    if signal != 0 {
-        if task.exit_code & CORE_DUMPED != 0 {
-            m.report.lose("that its memory was dumped when it ended");
-        }
-        plan_kill(m, task.pid, u64::from(signal));
+    if task.exit_code & SIGNAL != 0 && task.exit_code & CORE_DUMPED != 0 {
+        m.report.lose("that its memory was dumped when it ended");
     }
-    end(m, task.pid, u64::from(task.exit_code >> 8 & 0xff));
+    plan_end_as(&mut m.b, task.pid, task.exit_code);
+}
+
+/// Adds the end of the calling process as this exit status tells it, and so of its program.
+pub fn plan_end_as(b: &mut Builder, pid: i32, status: u32) {
+    let signal = status & SIGNAL;
+    if signal != 0 {
+        plan_kill(b, u64::from(signal));
+    }
+    b.special(special::EXIT, &[u64::from(status >> 8 & 0xff)]);
+    b.finish_without_park(pid);
 }
 
 /// Adds its death by a signal that nobody handles.
-fn plan_kill(m: &mut Making<'_>, pid: i32, signal: u64) {
-    let none = m.b.put_words(&[0, 0]);
-    m.b.call_returns(libc::SYS_prlimit64, &[0, RLIMIT_CORE, none, 0], 0);
-    let mask = m.b.put_words(&[!(1 << (signal - 1))]);
+fn plan_kill(b: &mut Builder, signal: u64) {
+    let none = b.put_words(&[0, 0]);
+    b.call_returns(libc::SYS_prlimit64, &[0, RLIMIT_CORE, none, 0], 0);
+    let mask = b.put_words(&[!(1 << (signal - 1))]);
     let set = libc::SIG_SETMASK as u64;
-    m.b.call_returns(libc::SYS_rt_sigprocmask, &[set, mask, 0, 8], 0);
-    m.b.call(libc::SYS_kill, &[pid as u64, signal]);
+    b.call_returns(libc::SYS_rt_sigprocmask, &[set, mask, 0, 8], 0);
+    let this = b.next_operation();
+    b.call(libc::SYS_getpid, &[]);
+    let op = b.call(libc::SYS_kill, &[this, signal]);
+    *op = op.arg(0, ArgKind::Result);
 }
 
 /// Adds the program of a helper: it founds its group, and ends when all others are in it.
 pub fn plan_helper(m: &mut Making<'_>, member: usize) {
     m.b.fds = Default::default();
     plan_place(m, member);
+    super::terminals::plan_helper_in_foreground(m, member);
     plan_children_of(m, member);
     plan_gatherings(m, member);
     let pid = m.family.members[member].pid;
     m.b.object(Object::Task("end of a helper"));
-    end(m, pid, 0);
-}
-
-fn end(m: &mut Making<'_>, pid: i32, status: u64) {
-    m.b.special(special::EXIT, &[status]);
-    m.b.finish_without_park(pid);
+    plan_end_as(&mut m.b, pid, 0);
 }
 
 /// Adds its session and the group that it leads.
@@ -90,14 +96,14 @@ fn plan_gatherings(m: &mut Making<'_>, member: usize) {
 pub fn plan_farewell(m: &mut Making<'_>) {
     let members = m.family.members.iter();
     let own = members.filter(|member| member.parent == Some(m.own.member));
-    let mut has_news = false;
+    let mut news = BTreeSet::new();
     for child in own {
         let pid = child.pid as u64;
         match child.kind {
             Kind::Living(_) => continue,
             Kind::Zombie(_) => {
                 m.b.object(Object::Named(format!("end of child {pid}")));
-                let how = (libc::WEXITED | libc::WNOWAIT) as u64;
+                let how = (libc::WEXITED | libc::WNOWAIT | libc::__WALL) as u64;
                 m.b.call_returns(libc::SYS_waitid, &[P_PID, pid, 0, how, 0], 0);
             }
             Kind::Helper => {
@@ -105,14 +111,14 @@ pub fn plan_farewell(m: &mut Making<'_>) {
                 m.b.call_returns(libc::SYS_wait4, &[pid, 0, 0, 0], pid as i64);
             }
         }
-        has_news = true;
+        news.insert(child.exit_signal);
     }
-    if has_news {
+    for signal in news.into_iter().filter(|&signal| signal != 0) {
         m.b.object(Object::Task("signals of children that have ended"));
         for handler in [libc::SIG_IGN, libc::SIG_DFL] {
             // handler, flags, restorer, mask.
             let action = m.b.put_words(&[handler as u64, 0, 0, 0]);
-            let args = [libc::SIGCHLD as u64, action, 0, 8];
+            let args = [signal, action, 0, 8];
             m.b.call_returns(libc::SYS_rt_sigaction, &args, 0);
         }
     }

@@ -12,14 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::family::Family;
 use super::fds::FdTable;
 use super::holes::Holes;
+use super::joint::{FS, Joint, SPACE, TABLE, Turns, plan_turn, plan_turn_over};
 use super::program::{Builder, Object};
+use super::readers::Readers;
 use super::refusals::Report;
 use super::sharing::Sharing;
+use super::sockets::{self, Phase, Script};
+use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, descriptors, heritage, memory, mm, process, short_lived, threads, vdso, watches,
+    birth, confinement, descriptors, heritage, memory, mm, notify, pidfds, process, segments,
+    short_lived, terminals, threads, vdso, watches,
 };
-use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, Snapshot, Task};
+use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
 
 /// A tree whose programs are being made, and what was decided so far.
 #[derive(Debug)]
@@ -30,10 +35,18 @@ pub struct Making<'a> {
     pub family: &'a Family,
     /// Who makes what several have.
     pub sharing: &'a Sharing,
+    /// How Unix sockets are made.
+    pub script: &'a Script<'a>,
+    /// Who shares what by flags of `clone`.
+    pub joint: &'a Joint,
+    /// Turns at descriptor tables that are shared.
+    pub turns: Turns,
     /// Words of the barriers.
     pub meetings: Meetings,
     /// Its open file descriptions by id: a task may have tens of thousands.
     pub files: BTreeMap<FileId, &'a OpenFile>,
+    /// Unix sockets by their inodes.
+    pub sockets: BTreeMap<u32, &'a OpenFile>,
     /// Content of pipes by their ids.
     pub pipes: BTreeMap<u32, &'a PipeBuffer>,
     /// The machine.
@@ -52,8 +65,14 @@ pub struct Making<'a> {
     pub made: BTreeMap<FileId, (i32, i32)>,
     /// Process and temporary descriptor of each memfd's inode.
     pub masters: BTreeMap<u32, (i32, i32)>,
+    /// How those processes end that are gone, by the inodes of their pidfds.
+    pub departed: BTreeMap<u32, u32>,
     /// Process that maps a segment of shared anonymous memory whole, and where.
     pub segments: BTreeMap<u64, (i32, u64)>,
+    /// Pseudo-terminals by their indices.
+    pub ptys: BTreeMap<u32, terminals::Pty>,
+    /// Who reads memory beside a task.
+    pub readers: Readers,
     /// What children were born with.
     pub births: BTreeMap<usize, Birth>,
     /// The task at hand.
@@ -77,6 +96,10 @@ pub struct Own<'a> {
     pub placed: BTreeMap<FileId, i32>,
     /// Temporary descriptors that others take from it.
     pub held: Vec<i32>,
+    /// Temporary attachments that hold removed segments of System V shared memory.
+    pub attached: Vec<u64>,
+    /// Descriptors of what only waits in a socket, closed last.
+    pub late: Vec<i32>,
     /// Memfds whose first description has been made.
     pub memfds_given: BTreeSet<u32>,
     /// Areas that are mapped, by address, with their protection of the moment.
@@ -107,13 +130,24 @@ pub struct Meetings {
     pub made: (u64, u64),
     /// All that is shared was taken.
     pub taken: (u64, u64),
+    /// All are done with paths, and then with their directories; `None` where nobody shares these or descriptors.
+    pub directories: Option<[(u64, u64); 2]>,
+    /// All threads under seccomp are traced; `None` where there are none.
+    pub traced: Option<(u64, u64)>,
+    /// All files are open.
+    pub opened: (u64, u64),
     /// All threads have given up their privileges.
     pub ready: (u64, u64),
+    /// All threads are there; what refers to them is made; it is taken.
+    pub late: [(u64, u64); 3],
 }
 
 impl Meetings {
     /// Puts the words into the data.
-    pub fn of(b: &mut Builder, family: &Family) -> Self {
+    pub fn of(b: &mut Builder, snapshot: &Snapshot, family: &Family, is_joint: bool) -> Self {
+        let threads = snapshot.tasks.iter().flat_map(|task| &task.threads);
+        let confined = threads.filter(|thread| thread.seccomp != SeccompMode::Off);
+        let confined = confined.count() as u64;
         let (all, living) = (family.members.len() as u64, family.living() as u64);
         let short_lived = all - living;
         let mut word = |count| (b.put_words(&[0]), count);
@@ -122,7 +156,11 @@ impl Meetings {
             joined: word(all),
             made: word(living),
             taken: word(living),
+            directories: is_joint.then(|| [word(living), word(living)]),
+            traced: (confined > 0).then(|| word(confined + 1)),
+            opened: word(living),
             ready: word(u64::from(family.contexts()) - short_lived),
+            late: [living, living, living].map(word),
         }
     }
 }
@@ -138,6 +176,8 @@ impl<'a> Own<'a> {
             services: services.iter().map(|s| (s.pages_id, s.fd)).collect(),
             placed: BTreeMap::new(),
             held: Vec::new(),
+            attached: Vec::new(),
+            late: Vec::new(),
             memfds_given: BTreeSet::new(),
             mapped: BTreeMap::new(),
             vdso_at: None,
@@ -168,34 +208,102 @@ pub fn plan_programs(m: &mut Making<'_>) {
     } else {
         birth::plan_tie(m);
     }
+    plan_turn(m, 0);
     process::plan_session(m);
     if m.is_root() {
         process::plan_room(m);
+        terminals::plan_pairs(m);
     }
+    terminals::plan_controlling(m);
     birth::plan_early_children(m);
+    let vdso = plan_space(m);
+    birth::plan_late_children(m);
+    plan_turn_over(m, 0);
+    plan_meeting(m, "all are born", m.meetings.born);
+    process::plan_group(m);
+    plan_meeting(m, "all are in their groups", m.meetings.joined);
+    terminals::plan_foreground(m);
+    short_lived::plan_farewell(m);
+    plan_turn(m, 1);
+    let has_table = !m.joint.follows(m.own.member, TABLE);
+    if has_table {
+        descriptors::plan_make(m);
+    }
+    let shared = vdso.as_ref().map(|_| memory::plan_make_shared(m));
+    segments::plan_make(m);
+    plan_turn_over(m, 1);
+    plan_meeting(m, "what is shared is made", m.meetings.made);
+    plan_turn(m, 2);
+    if has_table {
+        descriptors::plan_take(m, watches::When::Early);
+        sockets::plan_turns(m, Phase::Fill);
+    }
+    if let Some(shared) = &shared {
+        memory::plan_shared(m, shared);
+        segments::plan_attachments(m);
+    }
+    if has_table {
+        watches::plan_watches(m, watches::When::Early);
+    }
+    descriptors::plan_locks(m);
+    plan_turn_over(m, 2);
+    plan_meeting(m, "what is shared is taken", m.meetings.taken);
+    plan_turn(m, 3);
+    segments::plan_finish(m);
+    if let (Some(vdso), Some(shared)) = (&vdso, &shared) {
+        memory::plan_finish(m, vdso, shared);
+    }
+    if has_table {
+        descriptors::plan_cleanup(m);
+    }
+    if vdso.is_some() {
+        mm::plan_mm(m);
+    }
+    process::plan_attributes(m);
+    plan_turn_over(m, 3);
+    plan_directories(m);
+    if has_table {
+        notify::plan_watches(m);
+    }
+    threads::plan_clones(m);
+    if has_table {
+        pidfds::plan_late(m);
+    }
+    plan_threads(m, met);
+}
+
+/// Adds the address space with its private memory, unless the task shares that of its maker.
+fn plan_space(m: &mut Making<'_>) -> Option<VdsoPlan> {
+    if m.joint.follows(m.own.member, SPACE) {
+        let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
+        (m.own.mapped, m.own.vdso_at) = (birth.mapped, birth.vdso_at);
+        return None;
+    }
     heritage::plan_leave(m);
     process::plan_early(m);
     let vdso = vdso::plan_vdso(m);
     memory::plan_private(m, &vdso);
-    birth::plan_late_children(m);
-    plan_meeting(m, "all are born", m.meetings.born);
-    process::plan_group(m);
-    plan_meeting(m, "all are in their groups", m.meetings.joined);
-    short_lived::plan_farewell(m);
-    descriptors::plan_make(m);
-    let shared = memory::plan_make_shared(m);
-    plan_meeting(m, "what is shared is made", m.meetings.made);
-    descriptors::plan_take(m);
-    memory::plan_shared(m, &shared);
-    watches::plan_watches(m);
-    descriptors::plan_locks(m);
-    plan_meeting(m, "what is shared is taken", m.meetings.taken);
-    memory::plan_finish(m, &vdso, &shared);
-    descriptors::plan_cleanup(m);
-    mm::plan_mm(m);
-    process::plan_attributes(m);
-    process::plan_fs(m);
-    threads::plan_clones(m);
+    Some(vdso)
+}
+
+/// Adds working directory, root and umask. Where they are shared, everybody is done with paths before.
+fn plan_directories(m: &mut Making<'_>) {
+    if let Some([before, _]) = m.meetings.directories {
+        plan_meeting(m, "all are done with paths", before);
+    }
+    plan_turn(m, 4);
+    if !m.joint.follows(m.own.member, FS) {
+        process::plan_fs(m);
+    }
+    plan_turn_over(m, 4);
+    if let Some([_, after]) = m.meetings.directories {
+        plan_meeting(m, "all are in their directories", after);
+    }
+}
+
+/// Adds what each thread has for itself, to the programs of all of them.
+fn plan_threads(m: &mut Making<'_>, met: u64) {
+    let confinement = confinement::Confinement::of(m);
     for (index, thread) in m.own.task.threads.iter().enumerate() {
         let is_leader = index == 0;
         threads::plan_own(m, thread);
@@ -207,6 +315,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
             process::plan_limits(m);
         }
         threads::plan_pending(m, thread);
+        confinement::plan_filters(m, thread, confinement);
         threads::plan_privileges(m, thread);
         if is_leader {
             birth::plan_tie_again(m);
@@ -217,6 +326,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
         if is_leader {
             process::plan_dumpable(m);
             process::plan_clocks_start(m);
+            descriptors::plan_late_cleanup(m);
         }
         threads::plan_last(m, thread);
         m.b.finish_program(thread.tid);

@@ -36,6 +36,7 @@ fn host() -> Host {
         }; LIMITS],
         last_cap: 40,
         pipe_max_size: 1 << 20,
+        inotify_max_events: 16,
         xcr0: 0x7,
         ..Host::default()
     }
@@ -85,6 +86,7 @@ fn regular(id: u32, flags: i32, path: &str) -> OpenFile {
         pos: 0,
         mnt_id: -1,
         ghost: None,
+        link: None,
         ..RegularFile::default()
     });
     file(id, flags as u32 | LARGEFILE, kind)

@@ -9,14 +9,17 @@ use super::arena::Arena;
 use super::family::{Family, Kind};
 use super::holes::Holes;
 use super::host::TASK_SIZE;
+use super::joint::{Joint, SPACE, Turns};
 use super::program::Builder;
+use super::readers::Readers;
 use super::refusals::Report;
 use super::sharing::Sharing;
+use super::sockets::{Script, SocketFiles};
 use super::task::{self, Making, Meetings};
 use super::{Clocks, Host, HostStep, Launch, Plan, Service, Settings, ThreadFinal};
-use super::{registers, services, short_lived};
+use super::{pidfds, registers, services, short_lived};
 use crate::objects::signals::plan::is_stop;
-use crate::snapshot::{Snapshot, Task, TaskState, Vma};
+use crate::snapshot::{FileKind, OpenFile, Snapshot, Task, TaskState, Vma};
 
 /// Plans the tree.
 pub fn plan_tree(
@@ -37,22 +40,34 @@ pub fn plan_tree(
         report.refuse("address space", reason, "");
         return None;
     };
+    let departed = pidfds::departed(snapshot);
+    let others = family.contexts() + departed.len() as u32;
+    let readers = Readers::of(snapshot, &family, host, others);
     let arena = Arena {
         base,
         blob_len: host.blob_len,
-        contexts: family.contexts(),
+        contexts: others + readers.contexts(),
     };
-    let (services, above) = services::place(snapshot, host, report);
-    let sharing = Sharing::of(snapshot, &family);
+    let mut script = Script::of(snapshot, &family, host, report);
+    let (services, first) = services::place(snapshot, host, script.numbers, report);
+    let above = first.saturating_add(script.numbers);
+    let joint = Joint::of(snapshot, &family);
+    joint.refuse_sockets(snapshot, &family, report);
+    let sharing = Sharing::of(snapshot, &family, &joint, &script);
     let mut b = Builder::new(arena);
-    let meetings = Meetings::of(&mut b, &family);
+    script.place(first, &mut b);
+    let meetings = Meetings::of(&mut b, snapshot, &family, joint.is_any());
     let root = snapshot.root()?;
     let mut making = Making {
         snapshot,
         family: &family,
         sharing: &sharing,
+        script: &script,
+        joint: &joint,
+        turns: Turns::default(),
         meetings,
         files: snapshot.files.iter().map(|file| (file.id, file)).collect(),
+        sockets: sockets(snapshot),
         pipes: snapshot
             .pipes
             .iter()
@@ -64,9 +79,12 @@ pub fn plan_tree(
         report,
         holes,
         above,
-        made: BTreeMap::new(),
+        made: script.where_made(&family),
         masters: BTreeMap::new(),
+        departed,
         segments: BTreeMap::new(),
+        ptys: BTreeMap::new(),
+        readers,
         births: BTreeMap::new(),
         own: task::Own::of(0, root, &services)?,
     };
@@ -77,7 +95,12 @@ pub fn plan_tree(
                 let task = &snapshot.tasks[place];
                 making.enter(task::Own::of(index, task, &services)?);
                 task::plan_programs(&mut making);
-                finals.extend(registers::plan_finals(place, task, host, making.report));
+                let all = registers::plan_finals(place, task, host, making.report);
+                let has_own = !joint.follows(index, SPACE);
+                finals.extend(all.into_iter().map(|last| ThreadFinal {
+                    unmaps: has_own && last.is_leader(),
+                    ..last
+                }));
             }
             Kind::Zombie(place) => {
                 let task = &snapshot.tasks[place];
@@ -88,7 +111,19 @@ pub fn plan_tree(
             Kind::Helper => short_lived::plan_helper(&mut making, index),
         }
     }
-    Some(finish(making, services, finals))
+    pidfds::plan_departed(&mut making);
+    let mut plan = finish(making, services, finals);
+    plan.socket_files = script.files;
+    Some(plan)
+}
+
+/// Returns the Unix sockets, by inode.
+fn sockets(snapshot: &Snapshot) -> BTreeMap<u32, &OpenFile> {
+    let sockets = snapshot.files.iter().filter_map(|file| match &file.kind {
+        FileKind::Unix(socket) => Some((socket.ino, file)),
+        _ => None,
+    });
+    sockets.collect()
 }
 
 /// Returns the areas of all tasks, by address.
@@ -99,7 +134,7 @@ fn all_areas(snapshot: &Snapshot) -> Vec<Vma> {
     all
 }
 
-fn finish(m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Plan {
+fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Plan {
     let (arena, snapshot) = (m.b.arena, m.snapshot);
     let launch = Launch {
         pid: snapshot.root().map_or(0, |root| root.pid),
@@ -111,6 +146,7 @@ fn finish(m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Pl
     let host_steps = stopped
         .map(|task| HostStep::Stop { pid: task.pid })
         .collect();
+    m.readers.finish(&mut m.b);
     let mut built = m.b.finish();
     let counts = built.programs.iter().map(|program| program.ops.len());
     let layout = arena.layout(built.data.len() as u64, counts);
@@ -125,10 +161,12 @@ fn finish(m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -> Pl
         layout,
         programs: built.programs,
         data: built.data,
+        confinement: m.meetings.traced,
         objects: built.objects,
         finals,
         host_steps,
         not_kept: Vec::new(),
+        socket_files: SocketFiles::default(),
     }
 }
 

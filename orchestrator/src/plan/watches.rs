@@ -1,19 +1,42 @@
 //! What each epoll watches: added by the task that makes the epoll, under the number that the watch was added with.
 
-use super::descriptors::{is_own, object, plan_dup, plan_pidfd, raise};
+use super::descriptors::{is_holder, object, plan_dup, plan_pidfd, raise};
+use super::pidfds::is_late;
 use super::program::Object;
 use super::task::Making;
 use crate::objects::epoll;
 use crate::snapshot::{FdEntry, FileId, FileKind};
 
+/// When watches are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// When all descriptors are there.
+    Early,
+    /// When those of threads are there too: by the epolls that watch one.
+    Late,
+}
+
 /// Adds what each epoll watches, once all descriptors are there.
-pub fn plan_watches(m: &mut Making<'_>) {
+pub fn plan_watches(m: &mut Making<'_>, when: When) {
     for file in &m.snapshot.files {
-        let (FileKind::Epoll(epoll), Some(&fd), true) =
-            (&file.kind, m.own.placed.get(&file.id), is_own(m, file.id))
-        else {
+        let (FileKind::Epoll(epoll), Some(&fd), true) = (
+            &file.kind,
+            m.own.placed.get(&file.id),
+            is_holder(m, file.id),
+        ) else {
             continue;
         };
+        let mut watched = epoll.targets.iter().filter_map(|target| {
+            let by_number = m.own.task.fds.iter().find(|entry| entry.fd == target.fd);
+            let file = match target.file {
+                FileId(0) => by_number?.file,
+                file => file,
+            };
+            m.files.get(&file)
+        });
+        if watched.any(|file| is_late(m, file)) != (when == When::Late) {
+            continue;
+        }
         if let Some(poll) = epoll.busy_poll {
             m.b.object(object(fd, file));
             epoll::plan::plan_busy_poll(&mut m.b, fd, poll);
@@ -28,7 +51,7 @@ pub fn plan_watches(m: &mut Making<'_>) {
             if is_there {
                 epoll::plan::plan_add(&mut m.b, fd, target);
             } else {
-                plan_moved_watch(m, fd, target, now.copied());
+                plan_moved_watch(m, fd, target, (now.copied(), when));
             }
         }
     }
@@ -39,9 +62,9 @@ fn plan_moved_watch(
     m: &mut Making<'_>,
     epoll: i32,
     target: &crate::snapshot::EpollTarget,
-    now: Option<FdEntry>,
+    (now, when): (Option<FdEntry>, When),
 ) {
-    let Some((watched, is_temporary)) = watched(m, target.file) else {
+    let Some((watched, is_temporary)) = watched(m, target.file, when) else {
         m.report.refuse(
             format!("descriptor {epoll} (epoll)"),
             format!(
@@ -70,11 +93,15 @@ fn plan_moved_watch(
 }
 
 /// Returns a descriptor of what is watched, and whether it is a temporary one.
-fn watched(m: &mut Making<'_>, file: FileId) -> Option<(i32, bool)> {
+fn watched(m: &mut Making<'_>, file: FileId, when: When) -> Option<(i32, bool)> {
     if let Some(&fd) = m.own.placed.get(&file) {
         return Some((fd, false));
     }
     let &(pid, theirs) = m.made.get(&file)?;
+    // By then temporaries are closed.
+    if when == When::Late && theirs >= m.above {
+        return None;
+    }
     if pid == m.own.task.pid {
         return Some((theirs, false));
     }

@@ -43,8 +43,17 @@ pub enum Kind {
     Epoll(Vec<EpollTarget>),
     /// An inotify instance, by what it watches.
     Inotify(Vec<InotifyWatch>),
+    /// A fanotify instance.
+    Fanotify(Fanotify),
     /// A process: its number in each pid namespace from the reader's inwards; -1 alone if it is gone.
     Pidfd(Vec<i32>),
+    /// A BPF map; what else is told of it, `bpf` tells too.
+    BpfMap {
+        /// Bytes that it takes.
+        memlock: u64,
+        /// `BPF_MAP_FREEZE`.
+        is_frozen: bool,
+    },
 }
 
 /// An eventfd.
@@ -103,6 +112,41 @@ pub struct InotifyWatch {
     pub mask: u32,
     /// File handle, if the file system has them: type and bytes.
     pub handle: Option<(u32, Vec<u8>)>,
+}
+
+/// A fanotify instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fanotify {
+    /// Flags of `fanotify_init`.
+    pub flags: u32,
+    /// Flags that the descriptors in its events are opened with.
+    pub event_flags: u32,
+    /// What it watches.
+    pub marks: Vec<FanotifyMark>,
+}
+
+/// What a fanotify instance watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FanotifyMark {
+    /// What it is on.
+    pub on: Marked,
+    /// `FAN_MARK_*`.
+    pub mflags: u32,
+    /// Events.
+    pub mask: u32,
+    /// Events that are ignored.
+    pub ignored_mask: u32,
+}
+
+/// What a mark is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marked {
+    /// An inode, its device, and its handle.
+    Inode(u64, u32, Option<(u32, Vec<u8>)>),
+    /// A mount, by its number in mountinfo.
+    Mount(u32),
+    /// A file system, by its device.
+    FileSystem(u32),
 }
 
 /// Reads the fdinfo of a descriptor.
@@ -183,8 +227,38 @@ fn of_kind(kind: &mut Kind, key: &[u8], line: &mut Line<'_>) -> Result<bool> {
                 _ => *kind = Kind::Inotify(vec![watch]),
             }
         }
+        b"fanotify flags" => {
+            fanotify(kind).flags = line.hex32("flags")?;
+            self::key(line, b"event-flags:")?;
+            fanotify(kind).event_flags = line.hex32("flags")?;
+        }
+        b"fanotify ino" => {
+            let ino = line.hex("an inode")?;
+            self::key(line, b"sdev:")?;
+            let sdev = line.hex32("a device")?;
+            let mark = fanotify_mark(line, Marked::Inode(ino, sdev, None))?;
+            fanotify(kind).marks.push(mark);
+        }
+        b"fanotify mnt_id" => {
+            let mount = line.hex32("a mount")?;
+            let mark = fanotify_mark(line, Marked::Mount(mount))?;
+            fanotify(kind).marks.push(mark);
+        }
+        b"fanotify sdev" => {
+            let sdev = line.hex32("a device")?;
+            let mark = fanotify_mark(line, Marked::FileSystem(sdev))?;
+            fanotify(kind).marks.push(mark);
+        }
+        b"memlock" => *bpf_map(kind).0 = line.number("a number of bytes")?,
+        b"frozen" => *bpf_map(kind).1 = line.number::<u8>("0 or 1")? != 0,
+        b"map_type" | b"key_size" | b"value_size" | b"max_entries" | b"map_flags"
+        | b"map_extra" | b"map_id" => {
+            bpf_map(kind);
+        }
         b"Pid" if *kind == Kind::Plain => *kind = Kind::Pidfd(line.numbers("pids")?),
         b"NSpid" => *kind = Kind::Pidfd(line.numbers("pids")?),
+        // Of the master of a pseudo-terminal, which is asked itself.
+        b"tty-index" => {}
         _ => return Ok(false),
     }
     Ok(true)
@@ -196,6 +270,29 @@ fn eventfd(kind: &mut Kind) -> &mut EventFd {
     }
     match kind {
         Kind::EventFd(eventfd) => eventfd,
+        _ => unreachable!("it was made one above"),
+    }
+}
+
+fn fanotify(kind: &mut Kind) -> &mut Fanotify {
+    if !matches!(kind, Kind::Fanotify(_)) {
+        *kind = Kind::Fanotify(Fanotify::default());
+    }
+    match kind {
+        Kind::Fanotify(fanotify) => fanotify,
+        _ => unreachable!("it was made one above"),
+    }
+}
+
+fn bpf_map(kind: &mut Kind) -> (&mut u64, &mut bool) {
+    if !matches!(kind, Kind::BpfMap { .. }) {
+        *kind = Kind::BpfMap {
+            memlock: 0,
+            is_frozen: false,
+        };
+    }
+    match kind {
+        Kind::BpfMap { memlock, is_frozen } => (memlock, is_frozen),
         _ => unreachable!("it was made one above"),
     }
 }
@@ -259,16 +356,7 @@ fn inotify_watch(line: &mut Line<'_>) -> Result<InotifyWatch> {
     let mask = line.hex32("a mask")?;
     key(line, b"ignored_mask:")?;
     line.hex32("a mask")?;
-    line.skip_blanks();
-    let handle = if line.skip(b"fhandle-bytes:") {
-        let len = line.hex32("a length")?;
-        key(line, b"fhandle-type:")?;
-        let kind = line.hex32("a type")?;
-        key(line, b"f_handle:")?;
-        Some((kind, hex_bytes(line, len as usize)?))
-    } else {
-        None
-    };
+    let handle = handle(line)?;
     Ok(InotifyWatch {
         wd,
         ino,
@@ -276,6 +364,39 @@ fn inotify_watch(line: &mut Line<'_>) -> Result<InotifyWatch> {
         mask,
         handle,
     })
+}
+
+/// Parses what follows the object of a mark.
+fn fanotify_mark(line: &mut Line<'_>, on: Marked) -> Result<FanotifyMark> {
+    key(line, b"mflags:")?;
+    let mflags = line.hex32("flags")?;
+    key(line, b"mask:")?;
+    let mask = line.hex32("a mask")?;
+    key(line, b"ignored_mask:")?;
+    let ignored_mask = line.hex32("a mask")?;
+    let on = match on {
+        Marked::Inode(ino, sdev, _) => Marked::Inode(ino, sdev, handle(line)?),
+        on => on,
+    };
+    Ok(FanotifyMark {
+        on,
+        mflags,
+        mask,
+        ignored_mask,
+    })
+}
+
+/// Parses a file handle, if there is one: type and bytes.
+fn handle(line: &mut Line<'_>) -> Result<Option<(u32, Vec<u8>)>> {
+    line.skip_blanks();
+    if !line.skip(b"fhandle-bytes:") {
+        return Ok(None);
+    }
+    let len = line.hex32("a length")?;
+    key(line, b"fhandle-type:")?;
+    let kind = line.hex32("a type")?;
+    key(line, b"f_handle:")?;
+    Ok(Some((kind, hex_bytes(line, len as usize)?)))
 }
 
 fn key(line: &mut Line<'_>, key: &'static [u8]) -> Result<()> {
@@ -364,6 +485,26 @@ mod tests {
         let handle = vec![0x1a, 0, 0, 0, 0xf, 0, 0xab, 0xcd];
         assert_eq!(watches[0].handle, Some((1, handle)));
         assert_eq!((watches[1].wd, watches[1].handle.is_none()), (2, true));
+        let fanotify = kind(
+            "fanotify flags:23 event-flags:88002\nfanotify sdev:fe00000 mflags:0 mask:18 ignored_mask:0\n\
+             fanotify mnt_id:1b mflags:0 mask:20 ignored_mask:0\n\
+             fanotify ino:3c4a7 sdev:fe00000 mflags:40 mask:48000002 ignored_mask:1 fhandle-bytes:2 fhandle-type:1 f_handle:a7c4\n",
+        );
+        let Kind::Fanotify(fanotify) = fanotify else {
+            panic!("{fanotify:?}");
+        };
+        assert_eq!((fanotify.flags, fanotify.event_flags), (0x23, 0x88002));
+        assert_eq!(fanotify.marks[0].on, Marked::FileSystem(0xfe0_0000));
+        assert_eq!(fanotify.marks[1].on, Marked::Mount(0x1b));
+        let last = &fanotify.marks[2];
+        assert_eq!(
+            last.on,
+            Marked::Inode(0x3c4a7, 0xfe0_0000, Some((1, vec![0xa7, 0xc4])))
+        );
+        assert_eq!(
+            (last.mflags, last.mask, last.ignored_mask),
+            (0x40, 0x4800_0002, 1)
+        );
         assert_eq!(kind("Pid:\t9\nNSpid:\t9\t2\n"), Kind::Pidfd(vec![9, 2]));
     }
 

@@ -15,6 +15,7 @@ pub mod pagemap;
 pub mod smaps;
 pub mod stat;
 pub mod status;
+pub mod sysvipc;
 pub mod tasks;
 mod text;
 pub mod timers;

@@ -7,9 +7,11 @@
 //! the lines one by one and remembers anew.
 
 use super::text::Line;
-use super::{Result, Subject};
+use super::{Error, Result, Subject};
 use crate::sys::Pid;
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 /// One memory area.
@@ -189,7 +191,7 @@ impl VmFlags {
 /// The areas of a process, with the text that holds their paths.
 #[derive(Debug, Clone, Default)]
 pub struct Areas {
-    /// The file as it was read.
+    /// The file as it was read, or as much of it as holds their paths.
     pub text: Vec<u8>,
     /// The areas, by address.
     pub vmas: Vec<Vma>,
@@ -226,9 +228,84 @@ pub fn path<'a>(text: &'a [u8], vma: &Vma) -> Cow<'a, [u8]> {
 
 /// Reads `smaps` of a process.
 pub fn read(pid: Pid) -> Result<Areas> {
-    let text = Subject::from(pid).read("smaps")?;
-    let vmas = parse(&text)?;
-    Ok(Areas { text, vmas })
+    let path = Subject::from(pid).path("smaps");
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
+    let mut file = File::open(&path).map_err(failed)?;
+    let mut parts = Parts::default();
+    let mut room = vec![0; ROOM];
+    let mut len = 0;
+    loop {
+        match file.read(&mut room[len..]) {
+            Ok(0) => break,
+            Ok(got) => len += got,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(source) => return Err(failed(source)),
+        }
+        if room.len() - len < LEAST_ROOM {
+            let whole = whole_blocks(&room[..len]);
+            if whole == 0 {
+                room.resize(room.len() + ROOM, 0);
+            }
+            parts.add(&room[..whole])?;
+            room.copy_within(whole..len, 0);
+            len -= whole;
+        }
+    }
+    parts.add(&room[..len])?;
+    Ok(parts.areas)
+}
+
+/// Room for a part of `smaps`: all of it is 60 MB for 50,000 areas.
+const ROOM: usize = 64 << 10;
+/// Least room for a read: the kernel fills a page at a time (`fs/seq_file.c`).
+const LEAST_ROOM: usize = 8 << 10;
+
+/// Returns how much of the text is blocks that are there to their ends.
+fn whole_blocks(text: &[u8]) -> usize {
+    const LAST_LINE: &[u8] = b"\nVmFlags:";
+    let mut end = text.len();
+    while let Some(last) = memchr::memmem::rfind(&text[..end], LAST_LINE) {
+        let rest = &text[last + 1..];
+        if let Some(newline) = memchr::memchr(b'\n', rest) {
+            return last + 1 + newline + 1;
+        }
+        end = last;
+    }
+    0
+}
+
+/// Areas read part by part.
+#[derive(Default)]
+struct Parts {
+    areas: Areas,
+    layout: Option<Layout>,
+    lines: usize,
+}
+
+impl Parts {
+    /// Adds the areas of some blocks, and keeps their paths, of neighbours with the same one once.
+    fn add(&mut self, text: &[u8]) -> Result<()> {
+        let mut last = self.areas.vmas.len().saturating_sub(1);
+        let known = self.areas.vmas.len();
+        self.lines = parse_some(text, self.lines, &mut self.layout, &mut self.areas.vmas)?;
+        for index in known..self.areas.vmas.len() {
+            let path = &text[self.areas.vmas[index].path.clone()];
+            let before = self.areas.vmas[last].path.clone();
+            let is_same = index > 0 && self.areas.text.get(before.clone()) == Some(path);
+            self.areas.vmas[index].path = if is_same {
+                before
+            } else {
+                let start = self.areas.text.len();
+                self.areas.text.extend_from_slice(path);
+                start..self.areas.text.len()
+            };
+            last = index;
+        }
+        Ok(())
+    }
 }
 
 /// Reads `maps` of a process.
@@ -250,9 +327,20 @@ pub fn parse_maps(text: &[u8]) -> Result<Vec<Vma>> {
 
 /// Parses the bytes of `smaps`.
 pub fn parse(text: &[u8]) -> Result<Vec<Vma>> {
-    let mut parser = Parser::new("smaps", text);
-    let mut layout = None;
     let mut vmas = Vec::new();
+    parse_some(text, 0, &mut None, &mut vmas)?;
+    Ok(vmas)
+}
+
+/// Parses blocks that come after so many lines, and returns how many lines there are then.
+fn parse_some(
+    text: &[u8],
+    lines: usize,
+    layout: &mut Option<Layout>,
+    vmas: &mut Vec<Vma>,
+) -> Result<usize> {
+    let mut parser = Parser::new("smaps", text);
+    parser.line = lines;
     while parser.at < text.len() {
         let mut vma = parser.header()?;
         let known = layout.filter(|layout: &Layout| layout.fits(&text[parser.at..]));
@@ -261,10 +349,10 @@ pub fn parse(text: &[u8]) -> Result<Vec<Vma>> {
             None => parser.layout()?,
         };
         parser.block(&current, &mut vma)?;
-        layout = Some(current);
+        *layout = Some(current);
         vmas.push(vma);
     }
-    Ok(vmas)
+    Ok(parser.line)
 }
 
 /// Names of the lines that matter, in the order of [`Layout::offsets`].

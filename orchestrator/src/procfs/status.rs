@@ -54,6 +54,8 @@ pub struct Status {
     pub untag_mask: Option<u64>,
     /// Locked memory, in KiB.
     pub locked_kib: u64,
+    /// Memory that is pinned for devices, in KiB.
+    pub pinned_kib: u64,
     /// Number of threads.
     pub threads: u32,
     /// Signals queued for the user, and how many may be.
@@ -88,6 +90,8 @@ pub struct Status {
     pub speculation_store_bypass: Vec<u8>,
     /// Words of `SpeculationIndirectBranch`.
     pub speculation_indirect_branch: Vec<u8>,
+    /// How often it has gone to sleep.
+    pub voluntary_switches: Option<u64>,
 }
 
 /// Reads `status` of a process or a thread.
@@ -132,8 +136,12 @@ fn identity(status: &mut Status, key: &[u8], mut line: Line<'_>) -> Result<()> {
         b"x86_Thread_features" => status.x86_thread_features = words(line),
         b"x86_Thread_features_locked" => status.x86_thread_features_locked = words(line),
         b"untag_mask" => status.untag_mask = Some(line.hex("a mask")?),
+        b"VmPin" => status.pinned_kib = line.number("a size in kB")?,
         b"VmLck" => status.locked_kib = line.number("a size in kB")?,
         b"Threads" => status.threads = line.number("a number of threads")?,
+        b"voluntary_ctxt_switches" => {
+            status.voluntary_switches = Some(line.number("a number of switches")?);
+        }
         _ => {}
     }
     Ok(())

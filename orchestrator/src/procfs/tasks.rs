@@ -11,6 +11,12 @@ pub fn read(pid: Pid) -> Result<Vec<Tid>> {
     Ok(numbers.into_iter().map(Tid).collect())
 }
 
+/// Returns all processes that can be seen, by number.
+pub fn processes() -> Result<Vec<Pid>> {
+    let numbers = numbered_entries(Path::new("/proc"))?;
+    Ok(numbers.into_iter().map(Pid).collect())
+}
+
 /// Returns the children that a thread made or inherited, by number (`CONFIG_PROC_CHILDREN`). It is exact only while they and
 /// the thread stand still.
 pub fn read_children(pid: Pid, tid: Tid) -> Result<Vec<Pid>> {

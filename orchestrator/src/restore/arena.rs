@@ -3,6 +3,7 @@
 //! It lies anywhere in ourselves: all addresses in it are those that it has in the tasks.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arch::abi::restore::{Ctx, Head, StackTop};
 use arch::native::launch::Launch;
@@ -51,7 +52,10 @@ impl Arena {
             "the plan was made for this blob"
         );
         self.memory.write_at(0, RESTORER.image);
-        self.memory.put(self.head, Head::default());
+        let head = Head::default();
+        head.parking
+            .store(plan.finals.len() as u32, Ordering::Relaxed);
+        self.memory.put(self.head, head);
         let data = self.offset(plan.arena.data());
         self.memory.write_at(data, &plan.data);
         let places = plan.layout.programs.iter();
@@ -91,6 +95,11 @@ impl Arena {
     /// Returns context number `index`.
     pub(super) fn ctx(&self, index: usize) -> &Ctx {
         self.memory.view(self.first_ctx + index * size_of::<Ctx>())
+    }
+
+    /// Returns the word at an address of the tasks.
+    pub(super) fn word(&self, addr: u64) -> &AtomicU32 {
+        self.memory.atomic_u32(self.offset(addr))
     }
 
     /// Returns how a new address space gets to context 0.

@@ -19,7 +19,7 @@ use super::arena::syscall_offset;
 use super::error::{Doing, Error, Result};
 use crate::plan::{HostStep, Plan, ThreadFinal};
 use crate::procfs::{self, Subject};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Rseq, Snapshot};
 use crate::sys::ptrace::{self, EVENT_STOP, NT_X86_XSTATE, Options, SyscallUserDispatch};
 use crate::sys::wait::{WaitStatus, wait_tid};
 use crate::sys::{Pid, Tid, signal};
@@ -40,27 +40,60 @@ const STRAY_STOPS: usize = 64;
 const OPTIONS: Options = Options::EXITKILL.union(Options::TRACESYSGOOD);
 
 /// Has the kernel kill the new root, should we end before it is let go.
-pub(super) fn tie(root: Pid) -> Result<()> {
-    ptrace::seize(root.leader(), OPTIONS).doing("trace the root of the tree")
+pub(super) fn tie(plan: &Plan, root: Pid) -> Result<()> {
+    let mut finals = plan.finals.iter();
+    let last = finals.find(|last| last.tid == root.0);
+    let options = last.map_or(OPTIONS, options_of);
+    ptrace::seize(root.leader(), options).doing("trace the root of the tree")
+}
+
+/// What holds for a thread until it is let go: its filters do not, if it has any.
+fn options_of(last: &ThreadFinal) -> Options {
+    match last.is_confined {
+        true => OPTIONS.union(Options::SUSPEND_SECCOMP),
+        false => OPTIONS,
+    }
+}
+
+/// Traces the threads that wait for it, as they are about to get filters.
+pub(super) fn confine(plan: &Plan, root: Pid) -> Result<()> {
+    let confined = plan.finals.iter().filter(|last| last.is_confined);
+    for last in confined.filter(|last| last.tid != root.0) {
+        let seized = ptrace::seize(Tid(last.tid), options_of(last));
+        seized.doing("trace a thread that has seccomp filters")?;
+    }
+    Ok(())
 }
 
 /// Makes parked threads the final ones and lets them go. After an error the caller kills them.
 pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) -> Result<()> {
     let doing = "take over the restored threads";
     for last in &plan.finals {
-        take(root, last, doing)?;
+        take(root, last).doing(doing)?;
+    }
+    for last in &plan.finals {
+        await_stop(last, doing)?;
     }
     for last in plan.finals.iter().filter(|last| has_death_signal(last)) {
         set_death_signal(plan, last)?;
     }
-    for last in plan.finals.iter().filter(|last| last.is_leader()) {
+    for last in plan.finals.iter().filter(|last| last.unmaps) {
         unmap_arena(plan, last)?;
     }
     for last in &plan.finals {
         set(last, snapshot).doing("set the registers of a thread")?;
         put_back_sequence(snapshot, last)?;
     }
-    stop(plan, after)?;
+    let stopped = stopped(plan, after);
+    for last in &plan.finals {
+        if !stopped.contains(&last.pid) {
+            enter_call(last, snapshot)?;
+        }
+        set_catches(last).doing("set the signal mask of a thread")?;
+    }
+    for pid in stopped {
+        signal::kill(Pid(pid), libc::SIGSTOP).doing("stop the restored process")?;
+    }
     if plan.finals.iter().any(|last| last.pid != root.0) {
         // From here on all of them live on without us: to let them go one by one takes a hundred times as long as this does.
         for last in &plan.finals {
@@ -90,13 +123,18 @@ fn has_death_signal(last: &ThreadFinal) -> bool {
     last.pdeath_signal != 0 || last.is_leader()
 }
 
-/// Attaches to a thread, unless it is tied already, and waits until it stands still.
-fn take(root: Pid, last: &ThreadFinal, doing: &'static str) -> Result<()> {
+/// Attaches to a thread, unless it is tied already, and has it stop.
+fn take(root: Pid, last: &ThreadFinal) -> crate::sys::Result<()> {
     let tid = Tid(last.tid);
-    if tid != root.leader() {
-        ptrace::seize(tid, OPTIONS).doing(doing)?;
+    if tid != root.leader() && !last.is_confined {
+        ptrace::seize(tid, OPTIONS)?;
     }
-    ptrace::interrupt(tid).doing(doing)?;
+    ptrace::interrupt(tid)
+}
+
+/// Waits until a thread stands still.
+fn await_stop(last: &ThreadFinal, doing: &'static str) -> Result<()> {
+    let tid = Tid(last.tid);
     for _ in 0..STRAY_STOPS {
         match wait_tid(tid).doing(doing)? {
             WaitStatus::Stopped {
@@ -178,20 +216,7 @@ fn set(last: &ThreadFinal, snapshot: &Snapshot) -> crate::sys::Result<()> {
     if !xstate.is_empty() {
         ptrace::set_regset(tid, NT_X86_XSTATE, xstate)?;
     }
-    ptrace::setregs(tid, &last.regs)?;
-    ptrace::set_sigmask(tid, last.blocked)?;
-    match last.syscall_dispatch {
-        Some(dispatch) => {
-            let config = SyscallUserDispatch {
-                mode: dispatch.mode,
-                selector: dispatch.selector,
-                offset: dispatch.offset,
-                len: dispatch.length,
-            };
-            ptrace::set_syscall_user_dispatch(tid, &config)
-        }
-        None => Ok(()),
-    }
+    ptrace::setregs(tid, &last.regs)
 }
 
 /// Offset of the pointer to the critical section in `struct rseq` (`include/uapi/linux/rseq.h`).
@@ -200,11 +225,7 @@ const RSEQ_CS: u64 = 8;
 /// Puts back which critical section a thread was in. The kernel has cleared it, as the thread was registered while it ran
 /// elsewhere; now it sees the thread's place when it lets it go, and sends it to the section's abort handler.
 fn put_back_sequence(snapshot: &Snapshot, last: &ThreadFinal) -> Result<()> {
-    let (task, thread) = last.place;
-    let task = snapshot.tasks.get(task);
-    let thread = task.and_then(|task| task.threads.get(thread));
-    let rseq = thread.and_then(|thread| thread.rseq);
-    let Some(rseq) = rseq.filter(|rseq| rseq.critical_section != 0) else {
+    let Some(rseq) = sequence(snapshot, last) else {
         return Ok(());
     };
     let path = Subject::from(Pid(last.pid)).path("mem");
@@ -218,20 +239,76 @@ fn put_back_sequence(snapshot: &Snapshot, last: &ThreadFinal) -> Result<()> {
     Ok(written.map_err(failed)?)
 }
 
-/// Sends the stops that take effect as soon as the threads are let go, before their first instruction.
-fn stop(plan: &Plan, after: After) -> Result<()> {
-    let mut pids: BTreeSet<i32> = plan
-        .host_steps
-        .iter()
-        .map(|HostStep::Stop { pid }| *pid)
-        .collect();
-    if after == After::Stopped {
-        pids.extend(plan.finals.iter().map(|last| last.pid));
+/// Returns the restartable sequence of a thread, if it was inside of one.
+fn sequence(snapshot: &Snapshot, last: &ThreadFinal) -> Option<Rseq> {
+    let (task, thread) = last.place;
+    let task = snapshot.tasks.get(task);
+    let thread = task.and_then(|task| task.threads.get(thread));
+    let rseq = thread.and_then(|thread| thread.rseq);
+    rseq.filter(|rseq| rseq.critical_section != 0)
+}
+
+/// Returns the processes that stand still once they are let go, before their first instruction.
+fn stopped(plan: &Plan, after: After) -> BTreeSet<i32> {
+    let steps = plan.host_steps.iter();
+    let planned = steps.map(|HostStep::Stop { pid }| *pid);
+    match after {
+        After::AsPlanned => planned.collect(),
+        After::Stopped => plan.finals.iter().map(|last| last.pid).collect(),
     }
-    for pid in pids {
-        signal::kill(Pid(pid), libc::SIGSTOP).doing("stop the restored process")?;
+}
+
+/// The `syscall` instruction.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// Opcode and length of `mov eax, NUMBER`.
+const MOV_EAX: u8 = 0xb8;
+const MOV_EAX_LEN: usize = 5;
+
+/// Has a thread enter the system call that it was in when it was dumped, as long as all signals are blocked; it is left at
+/// the entry. A signal that is taken now interrupts the call, as it would have. Taken before, its handler would return to a
+/// call that then waits for what has happened already (`pause`), or that finds its timeout written over: the frame of the
+/// handler lies where a dump leaves what remains of it, below the red zone.
+///
+/// Not one under seccomp: to be let go interrupts the call, and the kernel makes a sleep again by `restart_syscall`, which a
+/// filter may forbid. And of the calls that are made again so only those of which a later dump can tell the number, by the
+/// instruction before ([`crate::tracee::resume`]).
+fn enter_call(last: &ThreadFinal, snapshot: &Snapshot) -> Result<()> {
+    let is_in_sequence = sequence(snapshot, last).is_some();
+    if !last.is_in_call || last.is_confined || is_in_sequence {
+        return Ok(());
     }
-    Ok(())
+    let path = Subject::from(Pid(last.pid)).path("mem");
+    let mut code = [0; MOV_EAX_LEN + SYSCALL.len()];
+    let memory = OpenOptions::new().read(true).open(path);
+    let begin = last.regs.rip.wrapping_sub(MOV_EAX_LEN as u64);
+    let read = memory.and_then(|memory| memory.read_exact_at(&mut code, begin));
+    if read.is_err() || !code.ends_with(&SYSCALL) {
+        return Ok(());
+    }
+    let number = last.regs.rax as u32;
+    let is_told = code[0] == MOV_EAX && code[1..MOV_EAX_LEN] == number.to_le_bytes();
+    match is_told || i64::from(number) == libc::SYS_pause {
+        true => to_syscall_stop(last, "have a thread enter its call"),
+        false => Ok(()),
+    }
+}
+
+/// Sets what decides about a thread's signals and calls from now on.
+fn set_catches(last: &ThreadFinal) -> crate::sys::Result<()> {
+    let tid = Tid(last.tid);
+    ptrace::set_sigmask(tid, last.blocked)?;
+    match last.syscall_dispatch {
+        Some(dispatch) => {
+            let config = SyscallUserDispatch {
+                mode: dispatch.mode,
+                selector: dispatch.selector,
+                offset: dispatch.offset,
+                len: dispatch.length,
+            };
+            ptrace::set_syscall_user_dispatch(tid, &config)
+        }
+        None => Ok(()),
+    }
 }
 
 fn ended(last: &ThreadFinal, status: WaitStatus) -> Error {

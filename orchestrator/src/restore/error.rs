@@ -50,6 +50,27 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The file of a socket's name is in the way, or its folder cannot be made.
+    #[error("cannot make room for the socket {path}")]
+    SocketName {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody who has a word.
+    #[error(transparent)]
+    Stage(#[from] crate::stages::Error),
+    /// What is watched cannot be found.
+    #[error("cannot find the file that is watched, inode {inode}, by its handle")]
+    Watched {
+        /// Its inode.
+        inode: u64,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// An operation of the plan failed.
     #[error("{object}: {operation}: {}", reason(*result))]
     Operation {

@@ -15,17 +15,32 @@ const TYPE: u32 = libc::S_IFMT;
 
 /// Returns a refusal for each file that is missing or another one by now.
 pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
+    let files = &snapshot.files[..];
+    if files.len() < WORTH_A_THREAD {
+        return refusals_of(files, snapshot);
+    }
+    let (one, other) = files.split_at(files.len() / 2);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| refusals_of(other, snapshot));
+        let mut all = refusals_of(one, snapshot);
+        all.extend(second.join().expect("looking does not panic"));
+        all
+    })
+}
+
+/// From so many files on a second thread is worth its making.
+const WORTH_A_THREAD: usize = 256;
+
+fn refusals_of(files: &[OpenFile], snapshot: &Snapshot) -> Vec<Refusal> {
     let Some(task) = snapshot.root() else {
         return Vec::new();
     };
-    snapshot
-        .files
-        .iter()
-        .filter_map(|file| {
+    let files = files.iter().flat_map(by_path);
+    files
+        .filter_map(|(regular, rdev)| {
             // Paths count from our root, also those of a task with another one: that is how they were read.
-            let (regular, rdev) = by_path(file)?;
             let path = &regular.path;
-            if regular.ghost.is_some() || is_of_tree(path, snapshot) {
+            if regular.ghost.is_some() || regular.link.is_some() || is_of_tree(path, snapshot) {
                 return None;
             }
             let (reason, remedy) = difference(path, regular, rdev).err()?;
@@ -50,13 +65,18 @@ fn is_of_tree(path: &[u8], snapshot: &Snapshot) -> bool {
         .is_ok_and(|pid: i32| snapshot.tasks.iter().any(|task| task.pid == pid))
 }
 
-fn by_path(file: &OpenFile) -> Option<(&RegularFile, Option<u64>)> {
+/// Returns what is found by its path, with the number of a device: what is open, and what is watched.
+fn by_path(file: &OpenFile) -> Vec<(&RegularFile, Option<u64>)> {
     match &file.kind {
-        FileKind::Regular(regular) => Some((regular, None)),
+        FileKind::Regular(regular) => vec![(regular, None)],
         FileKind::Device(device) => {
-            Some((&device.node, Some(device.rdev).filter(|&rdev| rdev != 0)))
+            vec![(&device.node, Some(device.rdev).filter(|&rdev| rdev != 0))]
         }
-        _ => None,
+        kind => {
+            let watched = kind.watched().into_iter().map(|watched| &watched.node);
+            let named = watched.filter(|node| !node.path.is_empty());
+            named.map(|node| (node, None)).collect()
+        }
     }
 }
 

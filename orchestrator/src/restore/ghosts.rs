@@ -1,7 +1,9 @@
-//! Deleted files come back without a name: each is made where it was, loses its name at once, and is filled. The tasks open it
-//! by our descriptor of it (`/proc/PID/fd/N`), which the kernel shows as what it was: its path, and that it was deleted.
+//! Deleted files come back without a name: each is made where it was, loses its name at once, and is filled. One that has
+//! other names gets its old one from a link that the dump left, and loses it again. The tasks open them
+//! by our descriptor of each (`/proc/PID/fd/N`), which the kernel shows as what it was: its path, and that it was deleted.
 //!
-//! Nothing is left behind, whenever this ends: a file without a name goes with its last descriptor.
+//! Nothing is left behind, whenever this ends: a file without a name goes with its last descriptor. The links of a dump stay
+//! until the tree lives.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, FileTimes, OpenOptions, Permissions};
@@ -14,18 +16,25 @@ use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use crate::image::ImageSet;
-use crate::snapshot::{FileKind, Ghost, RegularFile, Snapshot};
-use crate::sys::Pid;
+use crate::procfs::mountinfo;
+use crate::snapshot::{FileId, FileKind, Ghost, RegularFile, Snapshot, Watched};
+use crate::sys::{Pid, folder as sys_folder, handle};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 /// Most names that are tried where somebody has taken that of a deleted file.
 const NAMES: u32 = 1000;
 
-/// Deleted files that were made again, held until the tasks have opened them.
+/// Deleted files that are there again, held until the tasks have opened them.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     files: BTreeMap<u32, OwnedFd>,
+    /// Those with other names, by what leads to each and the path that it had.
+    linked: BTreeMap<(FileId, Vec<u8>), OwnedFd>,
+    /// What is watched and has no path in the images, by device and inode.
+    watched: BTreeMap<(u32, u64), OwnedFd>,
+    /// Names that the dump gave them.
+    links: BTreeMap<FileId, PathBuf>,
 }
 
 impl Ghosts {
@@ -37,43 +46,147 @@ impl Ghosts {
                 continue;
             };
             let image = images.ghosts.get(&ghost.id);
-            let made = make(ghost, &path, image).map_err(|source| Error::Ghost {
-                path: path.display().to_string(),
-                source,
-            })?;
+            let made = make(ghost, &path, image).map_err(|source| failed(&path, source))?;
             ghosts.files.insert(ghost.id, made);
+        }
+        for regular in nodes(&images.snapshot) {
+            let Some(id) = regular.link.filter(|_| regular.ghost.is_none()) else {
+                continue;
+            };
+            let Some(link) = node_of(&images.snapshot, id) else {
+                continue;
+            };
+            let (link, own) = (path(link), path(regular));
+            let made = linked(&link, &own).map_err(|source| failed(&own, source))?;
+            ghosts.linked.insert((id, regular.path.clone()), made);
+            ghosts.links.insert(id, link);
+        }
+        let kinds = images.snapshot.files.iter().map(|file| &file.kind);
+        for watched in kinds.flat_map(FileKind::watched) {
+            if watched.node.path.is_empty() {
+                let found = by_handle(watched)?;
+                ghosts.watched.insert((watched.dev, watched.inode), found);
+            }
         }
         Ok(ghosts)
     }
 
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.linked.is_empty() && self.watched.is_empty()
+    }
+
     /// Has the snapshot's files lead to them.
     pub(super) fn lead(&self, snapshot: &mut Snapshot) {
-        let this = Pid::this();
         for file in &mut snapshot.files {
-            if let FileKind::Regular(regular)
-            | FileKind::Device(crate::snapshot::DeviceFile { node: regular, .. }) =
-                &mut file.kind
-                && let Some(fd) = regular.ghost.and_then(|id| self.files.get(&id))
-            {
-                regular.path = format!("/proc/{this}/fd/{}", fd.as_raw_fd()).into_bytes();
+            for watched in file.kind.watched_mut() {
+                if let Some(fd) = self.watched.get(&(watched.dev, watched.inode)) {
+                    watched.node.path = path_here(fd);
+                }
+                self.lead_one(&mut watched.node);
+            }
+            if file.kind.node_mut().is_some_and(|node| self.lead_one(node)) {
                 // It would stop at the link in /proc.
                 file.flags &= !(libc::O_NOFOLLOW as u32);
             }
         }
     }
+
+    /// Has a path lead to what it was, and returns whether it is one of these.
+    fn lead_one(&self, regular: &mut RegularFile) -> bool {
+        let ghost = regular.ghost.and_then(|id| self.files.get(&id));
+        let linked = regular.link.map(|id| (id, regular.path.clone()));
+        let linked = linked.and_then(|key| self.linked.get(&key));
+        let Some(fd) = ghost.or(linked) else {
+            return false;
+        };
+        regular.path = path_here(fd);
+        true
+    }
+
+    /// Removes the names that the dump gave, as all is restored.
+    pub(super) fn finish(self) {
+        for link in self.links.values() {
+            if let Err(error) = std::fs::remove_file(link) {
+                tracing::warn!("the link {} stays: {error}", link.display());
+            }
+        }
+    }
+}
+
+/// Returns a path by which others find our descriptor.
+fn path_here(fd: &OwnedFd) -> Vec<u8> {
+    format!("/proc/{}/fd/{}", Pid::this(), fd.as_raw_fd()).into_bytes()
+}
+
+/// Opens what an image names by its handle alone, in a mount of its device.
+fn by_handle(watched: &Watched) -> Result<OwnedFd> {
+    let (kind, bytes) = &watched.handle;
+    let mounts = mountinfo::read(Pid::this())?;
+    let places = mounts.iter().filter(|mount| {
+        let (major, minor) = mount.dev;
+        major << 20 | minor == watched.dev
+    });
+    let mut last = io::ErrorKind::NotFound.into();
+    for place in places {
+        let opened = File::open(std::ffi::OsStr::from_bytes(&place.mount_point))
+            .and_then(|mount| Ok(handle::open(&mount, *kind, bytes).map_err(|e| e.errno)?));
+        match opened {
+            Ok(own) => return Ok(own),
+            Err(error) => last = error,
+        }
+    }
+    Err(Error::Watched {
+        inode: watched.inode,
+        source: last,
+    })
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Ghost {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 /// Returns the path that a deleted file had.
 fn path_of(snapshot: &Snapshot, id: u32) -> Option<PathBuf> {
-    let regular = |kind: &FileKind| match kind {
-        FileKind::Regular(regular) if regular.ghost == Some(id) => Some(path(regular)),
-        _ => None,
-    };
-    snapshot.files.iter().find_map(|file| regular(&file.kind))
+    nodes(snapshot)
+        .filter(|regular| regular.ghost == Some(id))
+        .map(path)
+        .next()
+}
+
+/// Returns all that is found by its path: what is open, and what is watched.
+fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = &RegularFile> {
+    snapshot.files.iter().flat_map(|file| {
+        let watched = file.kind.watched().into_iter();
+        let watched = watched.map(|watched| &watched.node);
+        file.kind.node().into_iter().chain(watched)
+    })
+}
+
+fn node_of(snapshot: &Snapshot, id: FileId) -> Option<&RegularFile> {
+    snapshot
+        .files
+        .iter()
+        .find(|file| file.id == id)?
+        .kind
+        .node()
 }
 
 fn path(regular: &RegularFile) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&regular.path))
+}
+
+/// Gives a file that `link` leads to its old name, and takes that away again.
+fn linked(link: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let folders = Folders::make(path)?;
+    let ((), name) = under_free_name(path, |name| std::fs::hard_link(link, name))?;
+    let opened = sys_folder::open_path(&name);
+    std::fs::remove_file(&name)?;
+    drop(folders);
+    opened.map_err(|error| error.errno.into())
 }
 
 fn make(ghost: &Ghost, path: &Path, image: Option<&File>) -> io::Result<OwnedFd> {
@@ -81,6 +194,10 @@ fn make(ghost: &Ghost, path: &Path, image: Option<&File>) -> io::Result<OwnedFd>
     let made = match ghost.mode & libc::S_IFMT {
         libc::S_IFREG => regular(ghost, path, image),
         libc::S_IFDIR => folder(ghost, path),
+        libc::S_IFLNK => symlink(ghost, path),
+        kind @ (libc::S_IFIFO | libc::S_IFCHR | libc::S_IFBLK | libc::S_IFSOCK) => {
+            node(ghost, path, kind)
+        }
         _ => Err(io::Error::other("of its kind none can be made")),
     };
     drop(folders);
@@ -110,6 +227,37 @@ fn folder(ghost: &Ghost, path: &Path) -> io::Result<OwnedFd> {
     let opened = opened?;
     settle(ghost, &opened)?;
     Ok(opened.into())
+}
+
+fn symlink(ghost: &Ghost, path: &Path) -> io::Result<OwnedFd> {
+    let target = std::ffi::OsStr::from_bytes(&ghost.target);
+    let make = |name: &Path| std::os::unix::fs::symlink(target, name);
+    let ((), name) = under_free_name(path, make)?;
+    let owned = std::os::unix::fs::lchown(&name, Some(ghost.uid), Some(ghost.gid));
+    let opened = sys_folder::open_path(&name);
+    std::fs::remove_file(&name)?;
+    owned?;
+    opened.map_err(|error| error.errno.into())
+}
+
+/// Makes a named pipe, a device, or a socket that nobody listens on.
+fn node(ghost: &Ghost, path: &Path, kind: u32) -> io::Result<OwnedFd> {
+    let make = |name: &Path| {
+        let made = sys_folder::make_node(name, kind, u64::from(ghost.rdev));
+        made.map_err(|error| error.errno.into())
+    };
+    let ((), name) = under_free_name(path, make)?;
+    let settled = settle_named(ghost, &name);
+    let opened = sys_folder::open_path(&name);
+    std::fs::remove_file(&name)?;
+    settled?;
+    opened.map_err(|error| error.errno.into())
+}
+
+/// Gives what cannot be opened without doing something its owner and mode.
+fn settle_named(ghost: &Ghost, name: &Path) -> io::Result<()> {
+    std::os::unix::fs::lchown(name, Some(ghost.uid), Some(ghost.gid))?;
+    std::fs::set_permissions(name, Permissions::from_mode(ghost.mode & 0o7777))
 }
 
 /// Makes something under its name, or if that is taken, one like it.

@@ -28,7 +28,7 @@ use super::arena::Arena;
 use super::error::{Doing, Error, Result};
 use crate::plan::print::Words;
 use crate::plan::{Clocks, Plan};
-use crate::procfs::{attributes, stat};
+use crate::procfs::{attributes, stat, status, tasks};
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::clone::{self, CloneFlags, Cloned, Request, Start};
 use crate::sys::mem::{Place, SharedMapping, memfd_create};
@@ -449,19 +449,37 @@ fn refused(pid: i32, source: sys::Error) -> Error {
     }
 }
 
-/// Returns the name of who has a pid: a process, or a group or session without one.
+/// Returns who has a pid: a process or a thread by name, or a group or session whose leader has gone by one of its members.
 pub(super) fn holder(pid: i32) -> String {
     let Ok(name) = attributes::read_comm(Pid(pid)) else {
-        return "a process group or session of that number".into();
+        return member(pid);
     };
     let name = String::from_utf8_lossy(&name).into_owned();
+    let group = status::read(Pid(pid)).map_or(pid, |status| status.tgid);
     match stat::read(Pid(pid)) {
+        _ if group != pid => format!("{name}, a thread of process {group}"),
         Ok(stat) if stat.state == b'Z' => format!(
             "{name}, which has ended and is waited for by its parent {}",
             stat.ppid
         ),
         _ => name,
     }
+}
+
+/// Returns the words for a number that no process has, but whose group or session is left.
+fn member(number: i32) -> String {
+    let all = tasks::processes().unwrap_or_default();
+    let mut all = all.into_iter().filter_map(|pid| stat::read(pid).ok());
+    let found = all.find(|stat| stat.pgrp == number || stat.session == number);
+    let Some(found) = found else {
+        return "a process group or session of that number".into();
+    };
+    let kind = match found.session == number {
+        true => "session",
+        false => "process group",
+    };
+    let name = String::from_utf8_lossy(&found.comm);
+    format!("the {kind} of process {} ({name})", found.pid)
 }
 
 fn padded(args: &[u64]) -> [u64; ARGS] {

@@ -12,8 +12,11 @@ mod commit;
 mod error;
 mod files;
 mod ghosts;
+mod inherit;
 mod launch;
 mod run;
+mod segments;
+mod sockets;
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,15 +24,22 @@ use std::time::Instant;
 pub use error::{Error, Result};
 pub use run::{How, run};
 
+use crate::external::Inherited;
 use crate::image::{self, ImageSet, RestoreStats};
 use crate::kernel;
 use crate::plan::{self, Plan, Refusal, Settings};
+use crate::stages::{Stage, Stages};
 use crate::sys::Pid;
 use ghosts::Ghosts;
+use sockets::Names;
 
 /// What the user chose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
+    /// Descriptors that the tree gets from us.
+    pub inherited: Vec<Inherited>,
+    /// Who has a word at stages.
+    pub stages: Stages,
     /// The restored process becomes a child of our parent, not of us.
     pub sibling: bool,
     /// We end while the tree lives on.
@@ -42,6 +52,8 @@ pub struct Options {
     pub foreground: bool,
     /// Every process is left stopped.
     pub leave_stopped: bool,
+    /// Pages that were read are taken out of the images.
+    pub dedup: bool,
 }
 
 /// A tree that lives again.
@@ -58,10 +70,13 @@ pub struct Restored {
 /// Restores the image set in the folder at `dir`.
 pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let started = Instant::now();
+    options.stages.reached(Stage::PreRestore, None)?;
     let mut images = image::read(dir)?;
+    inherit(&mut images, options)?;
     let mut plan = plan_of(&images, options)?;
+    let names = Names::make(&plan.socket_files)?;
     let ghosts = Ghosts::make(&images)?;
-    if !images.snapshot.ghosts.is_empty() {
+    if !ghosts.is_empty() {
         ghosts.lead(&mut images.snapshot);
         plan = plan_of(&images, options)?;
     }
@@ -70,8 +85,15 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
         detached: options.detached,
         leave_stopped: options.leave_stopped,
     };
-    let mut restored = run(&plan, &images, how)?;
-    drop(ghosts);
+    let mut restored = run(&plan, &images, how, &options.stages)?;
+    names.keep();
+    ghosts.finish();
+    if options.dedup
+        && let Err(error) = image::punch(&images)
+    {
+        // The tree lives: what stays in the images does no harm.
+        tracing::warn!("what was read stays in the images: {error}");
+    }
     restored.stats.restore_us = micros(started);
     restored.stats.pages_restored = stored_pages(&images);
     restored.not_kept.clone_from(&plan.not_kept);
@@ -80,7 +102,18 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
 
 /// Returns the plan by which [`restore_images`] would restore, and changes nothing.
 pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
-    plan_of(&image::read(dir)?, options)
+    let mut images = image::read(dir)?;
+    inherit(&mut images, options)?;
+    plan_of(&images, options)
+}
+
+/// Has the snapshot's descriptions be those that we give.
+fn inherit(images: &mut ImageSet, options: &Options) -> Result<()> {
+    let refused = inherit::lead(&mut images.snapshot, &options.inherited);
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Refused(refused)),
+    }
 }
 
 fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
@@ -95,7 +128,12 @@ fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
         foreground: options.foreground,
         host_clocks: options.host_clocks,
     };
-    plan::plan(&images.snapshot, &host, &settings).map_err(Error::Refused)
+    let plan = plan::plan(&images.snapshot, &host, &settings).map_err(Error::Refused)?;
+    let refused = sockets::refusals(&plan.socket_files, plan.launch.pid);
+    match refused.is_empty() {
+        true => Ok(plan),
+        false => Err(Error::Refused(refused)),
+    }
 }
 
 fn from_image(refusal: image::Refusal) -> Refusal {

@@ -3,6 +3,7 @@
 //! Waiting is on a futex in the arena, with a timeout: a task that is killed tells nobody, so it is looked at too. What it
 //! was doing is in its context, which the kill does not change. The root is traced from its start, so that it dies with us.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -14,12 +15,14 @@ use nix::errno::Errno;
 use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
+use super::segments::Segments;
 use super::{Restored, micros};
 use crate::image::{ImageSet, RestoreStats};
 use crate::plan::Plan;
 use crate::plan::print::Words;
 use crate::procfs;
-use crate::sys::futex::futex_wait;
+use crate::stages::{Stage, Stages};
+use crate::sys::futex::{futex_wait, futex_wake};
 use crate::sys::poll::poll_readable;
 use crate::sys::wait::{WaitStatus, try_wait_tid, wait_tid};
 use crate::sys::{Pid, Tid, fd, process, ptrace, signal};
@@ -43,17 +46,22 @@ pub struct How {
 }
 
 /// Brings the tree of `plan` to life, which was made from these images.
-pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
+pub fn run(plan: &Plan, images: &ImageSet, how: How, stages: &Stages) -> Result<Restored> {
     let started = Instant::now();
     let orphans = Orphans::adopt(plan)?;
+    // Given up after the root, whose end detaches them.
+    let segments = Segments::watch(plan, !images.snapshot.segments.is_empty())?;
     let root = Root {
         launched: launch(plan, &images.pages, parent(plan, how))?,
         kept: false,
     };
     let forking_us = micros(started);
-    root.tie()?;
+    root.tie(plan)?;
     root.wait_until_parked(plan)?;
     root.check_clocks(plan)?;
+    let pid = Some(root.launched.pid);
+    stages.reached(Stage::PostRestore, pid)?;
+    stages.passed(Stage::PreResume, pid);
     let after = if how.leave_stopped {
         After::Stopped
     } else {
@@ -61,7 +69,9 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How) -> Result<Restored> {
     };
     commit::commit(plan, &images.snapshot, root.launched.pid, after)?;
     let pid = root.keep();
-    drop(orphans);
+    segments.keep();
+    orphans.leave();
+    stages.passed(Stage::PostResume, Some(pid));
     Ok(Restored {
         pid,
         stats: RestoreStats {
@@ -93,6 +103,7 @@ struct Root {
 impl Root {
     fn wait_until_parked(&self, plan: &Plan) -> Result<()> {
         let head = self.launched.arena.head();
+        let mut confinement = plan.confinement;
         loop {
             let events = head.events.load(SeqCst);
             if head.abort.load(SeqCst) != 0 {
@@ -101,13 +112,24 @@ impl Root {
             if head.parked.load(SeqCst) as usize == plan.finals.len() {
                 return Ok(());
             }
+            if let Some((word, count)) = confinement
+                && self.launched.arena.word(word).load(SeqCst) as u64 + 1 == count
+            {
+                commit::confine(plan, self.launched.pid)?;
+                let word = self.launched.arena.word(word);
+                word.fetch_add(1, SeqCst);
+                futex_wake(word, i32::MAX).doing("go on with threads that have seccomp filters")?;
+                confinement = None;
+            }
             if let Some(status) = self.ended()? {
                 return Err(self.end(plan, self.launched.pid.0, status));
             }
-            if let Some(pid) = self.lost_member(plan) {
-                return Err(self.end(plan, pid, WaitStatus::Continued));
-            }
             match futex_wait(&head.events, events, Some(LOOK_EVERY)) {
+                Err(error) if error.errno == Errno::ETIMEDOUT => {
+                    if let Some(pid) = self.lost_member(plan) {
+                        return Err(self.end(plan, pid, WaitStatus::Continued));
+                    }
+                }
                 Err(error) if !is_news(error.errno) => {
                     return Err(error).doing("wait for the tree");
                 }
@@ -118,8 +140,8 @@ impl Root {
 
     /// Has the root die with us. One that has ended already, as its first operations failed, cannot be traced; what it has
     /// reported is told by [`Root::wait_until_parked`].
-    fn tie(&self) -> Result<()> {
-        let tied = commit::tie(self.launched.pid);
+    fn tie(&self, plan: &Plan) -> Result<()> {
+        let tied = commit::tie(plan, self.launched.pid);
         let is_over = tied.is_err()
             && poll_readable(&[self.launched.pidfd.as_fd()], Some(REFUSED_WITHIN))
                 .is_ok_and(|ready| ready.iter().any(|ready| ready.any()));
@@ -152,10 +174,10 @@ impl Root {
 
     /// Returns a process other than the root that was made and has ended, though its program has not.
     fn lost_member(&self, plan: &Plan) -> Option<i32> {
+        let leading: BTreeSet<i32> = plan.finals.iter().map(|last| last.pid).collect();
         let leaders = plan.programs.iter().enumerate();
         let mut leaders = leaders.filter(|(_, program)| {
-            program.tid != self.launched.pid.0
-                && plan.finals.iter().any(|last| last.pid == program.tid)
+            program.tid != self.launched.pid.0 && leading.contains(&program.tid)
         });
         leaders
             .find(|(index, program)| {
@@ -266,6 +288,9 @@ impl Drop for Root {
 #[derive(Debug)]
 struct Orphans {
     before: Option<bool>,
+    /// Children that we had before.
+    others: Vec<Pid>,
+    kept: bool,
 }
 
 impl Orphans {
@@ -274,23 +299,59 @@ impl Orphans {
         let doing = "become the reaper of orphans";
         let root = plan.launch.pid;
         if plan.finals.iter().all(|last| last.pid == root) {
-            return Ok(Self { before: None });
+            return Ok(Self {
+                before: None,
+                others: Vec::new(),
+                kept: true,
+            });
         }
         let before = process::child_subreaper().doing(doing)?;
         process::set_child_subreaper(true).doing(doing)?;
         Ok(Self {
             before: Some(before),
+            others: children(),
+            kept: false,
         })
+    }
+
+    /// Lets them be: the restore is done.
+    fn leave(mut self) {
+        self.kept = true;
+    }
+
+    /// Ends those that are ours because a root that failed ended by itself, before anybody could look below it. Each may
+    /// leave us its own.
+    fn end(&self) {
+        loop {
+            let mut ours = children();
+            ours.retain(|pid| !self.others.contains(pid));
+            if ours.is_empty() {
+                return;
+            }
+            for &pid in &ours {
+                let _ = signal::kill(pid, libc::SIGKILL);
+            }
+            ours.into_iter().for_each(reap_all);
+        }
     }
 }
 
 impl Drop for Orphans {
     fn drop(&mut self) {
+        if !self.kept {
+            self.end();
+        }
         if let Some(before) = self.before {
             // It was allowed before.
             let _ = process::set_child_subreaper(before);
         }
     }
+}
+
+/// Returns our children, as far as our first thread has them: it gets all orphans.
+fn children() -> Vec<Pid> {
+    let this = Pid::this();
+    procfs::tasks::read_children(this, this.leader()).unwrap_or_default()
 }
 
 /// Returns the processes below one, parents before their children.
@@ -322,12 +383,14 @@ fn end_process(root: &Launched) {
     }
     let _ = poll_readable(&[root.pidfd.as_fd()], Some(END_WITHIN));
     reap_thread(leader);
-    for pid in others {
-        for tid in procfs::tasks::read(pid).unwrap_or_default() {
-            reap_thread(tid);
-        }
-        reap_thread(pid.leader());
+    others.into_iter().for_each(reap_all);
+}
+
+fn reap_all(pid: Pid) {
+    for tid in procfs::tasks::read(pid).unwrap_or_default() {
+        reap_thread(tid);
     }
+    reap_thread(pid.leader());
 }
 
 fn reap_thread(tid: Tid) {
@@ -336,7 +399,7 @@ fn reap_thread(tid: Tid) {
 }
 
 fn is_news(errno: Errno) -> bool {
-    matches!(errno, Errno::EAGAIN | Errno::ETIMEDOUT | Errno::EINTR)
+    matches!(errno, Errno::EAGAIN | Errno::EINTR)
 }
 
 fn operation(plan: &Plan, index: usize, pc: u32) -> Option<&Op> {

@@ -1,6 +1,11 @@
 //! Descriptors and the open file descriptions behind them.
 
+use super::bpf::BpfMap;
+use super::namespace::NamespaceFile;
+use super::terminal::Terminal;
 use super::timer::Interval;
+use super::unix::UnixSocket;
+use super::watch::{Fanotify, Inotify, Marked, Watched};
 
 /// Id of an open file description within an image set; 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +61,7 @@ pub enum FileKind {
     Pipe(PipeEnd),
     /// A named pipe.
     Fifo(Fifo),
-    /// One of two connected Unix sockets without names.
+    /// A Unix socket.
     Unix(UnixSocket),
     /// eventfd.
     EventFd(EventFd),
@@ -68,8 +73,20 @@ pub enum FileKind {
     SignalFd(SignalFd),
     /// memfd.
     Memfd(MemfdFile),
-    /// A terminal outside of the tree (`--shell-job`).
+    /// inotify.
+    Inotify(Inotify),
+    /// fanotify.
+    Fanotify(Fanotify),
+    /// One side of a terminal.
     Terminal(Terminal),
+    /// pidfd.
+    PidFd(PidFd),
+    /// One that whoever restores has given to the tree (`--inherit-fd`); in no image.
+    Inherited(Inherited),
+    /// BPF map.
+    BpfMap(BpfMap),
+    /// A namespace.
+    Namespace(NamespaceFile),
     /// One that the image names and this build does not restore; its name.
     Unsupported(String),
 }
@@ -91,6 +108,8 @@ pub struct RegularFile {
     pub mnt_id: i32,
     /// It has no name any more: which of [`super::Snapshot::ghosts`] it is.
     pub ghost: Option<u32>,
+    /// It was deleted under its path and has other names: the file that the dump gave another one, for the restore to find.
+    pub link: Option<FileId>,
 }
 
 /// A file that was deleted while it was in use.
@@ -145,23 +164,6 @@ pub struct Fifo {
     pub pipe_id: u32,
     /// The node, by path.
     pub node: RegularFile,
-}
-
-/// A Unix socket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnixSocket {
-    /// Its inode.
-    pub ino: u32,
-    /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
-    pub kind: i32,
-    /// Inode of the socket that it is connected to.
-    pub peer: u32,
-    /// Shut for receiving: bit 0, for sending: bit 1.
-    pub shutdown: u8,
-    /// Its options.
-    pub options: SocketOptions,
-    /// Messages that wait in it; the bytes of a stream are one.
-    pub queue: Vec<Vec<u8>>,
 }
 
 /// Options of a socket.
@@ -229,6 +231,19 @@ pub struct PipeBuffer {
     pub data: Vec<u8>,
     /// Lengths of the packets that they are, in order; empty = a stream.
     pub packets: Vec<u32>,
+}
+
+/// A descriptor that is given to the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// The process that has it.
+    pub pid: i32,
+    /// Its number there.
+    pub fd: i32,
+    /// For what it was given.
+    pub key: String,
+    /// Bytes that lay in the dumped pipe, for the tree to read.
+    pub data: Vec<u8>,
 }
 
 /// eventfd.
@@ -299,6 +314,17 @@ pub struct SignalFd {
     pub mask: u64,
 }
 
+/// pidfd.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PidFd {
+    /// The process or thread of the tree that it refers to; `None` = one that is gone.
+    pub of: Option<i32>,
+    /// Inode, low 32 bits: the same for all of one process, also of one that is gone.
+    pub ino: u32,
+    /// How one that is gone has ended, as `wait(2)` tells it; `None` = not known.
+    pub exit_status: Option<u32>,
+}
+
 /// A memfd's open file description.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemfdFile {
@@ -331,64 +357,62 @@ pub struct MemfdInode {
     pub mode: Option<u32>,
 }
 
-/// A terminal's open file description.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Terminal {
-    /// Which terminal of [`super::Snapshot::terminals`].
-    pub info_id: u32,
-    /// The node, by path.
-    pub node: RegularFile,
-}
-
-/// A terminal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TerminalInfo {
-    /// Its id.
-    pub id: u32,
-    /// Type as the image numbers it (1 = PTY; see the schema).
-    pub kind: u32,
-    /// Index of the pty.
-    pub index: Option<u32>,
-    /// Session that it controls; 0 = none.
-    pub sid: i32,
-    /// Foreground group.
-    pub pgrp: i32,
-    /// Device number.
-    pub rdev: u32,
-    /// Device of the file system the node is on.
-    pub dev: u32,
-    /// Locked (`TIOCSPTLCK`).
-    pub locked: bool,
-    /// Exclusive (`TIOCEXCL`).
-    pub exclusive: bool,
-    /// Packet mode (`TIOCPKT`).
-    pub packet_mode: bool,
-    /// `termios`: input, output, control and local flags, line discipline, speeds, 19 control characters.
-    pub termios: Option<Termios>,
-    /// Window size: rows, columns, and pixels of both.
-    pub winsize: Option<[u16; 4]>,
-    /// Owner of the node.
-    pub uid: u32,
-    /// Group of the node.
-    pub gid: u32,
-}
-
-/// `struct termios2` without the padding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Termios {
-    /// Input, output, control, local flags.
-    pub flags: [u32; 4],
-    /// Line discipline.
-    pub line: u8,
-    /// Input and output speed.
-    pub speed: [u32; 2],
-    /// Control characters.
-    pub chars: Vec<u8>,
-}
-
 impl TimerFd {
     /// Returns whether it is armed.
     pub fn is_armed(&self) -> bool {
         self.spec != Interval::default()
+    }
+}
+
+impl FileKind {
+    /// Returns the node in the file system by whose path it is found, if that is how.
+    pub fn node(&self) -> Option<&RegularFile> {
+        match self {
+            Self::Regular(regular) => Some(regular),
+            Self::Device(device) => Some(&device.node),
+            Self::Fifo(fifo) => Some(&fifo.node),
+            Self::Terminal(terminal) => Some(&terminal.node),
+            _ => None,
+        }
+    }
+
+    /// As [`FileKind::node`], to change it.
+    pub fn node_mut(&mut self) -> Option<&mut RegularFile> {
+        match self {
+            Self::Regular(regular) => Some(regular),
+            Self::Device(device) => Some(&mut device.node),
+            Self::Fifo(fifo) => Some(&mut fifo.node),
+            Self::Terminal(terminal) => Some(&mut terminal.node),
+            _ => None,
+        }
+    }
+
+    /// Returns the files that it watches for changes.
+    pub fn watched(&self) -> Vec<&Watched> {
+        match self {
+            Self::Inotify(inotify) => inotify.watches.iter().map(|watch| &watch.on).collect(),
+            Self::Fanotify(fanotify) => fanotify.inodes().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// As [`FileKind::watched`], to change them.
+    pub fn watched_mut(&mut self) -> Vec<&mut Watched> {
+        match self {
+            Self::Inotify(inotify) => inotify
+                .watches
+                .iter_mut()
+                .map(|watch| &mut watch.on)
+                .collect(),
+            Self::Fanotify(fanotify) => {
+                let marks = fanotify.marks.iter_mut();
+                let inodes = marks.filter_map(|mark| match &mut mark.on {
+                    Marked::Inode(watched) => Some(watched),
+                    _ => None,
+                });
+                inodes.collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }

@@ -86,6 +86,10 @@ pub enum VmaKind {
     SharedAnonymous(u64),
     /// A memfd (its descriptor is an open file description), shared or private by `flags`.
     Memfd(FileId),
+    /// An attached segment of System V shared memory, number n of [`super::Snapshot::segments`].
+    SystemV(u32),
+    /// An attached segment, number n, that was attached for reading only (`SHM_RDONLY`).
+    SystemVReadOnly(u32),
     /// The kernel's vDSO code.
     Vdso,
     /// The kernel's vvar data (and vvar_vclock).
@@ -103,6 +107,14 @@ impl Vma {
     /// Returns whether it has no bytes (never, in a snapshot that was checked).
     pub fn is_empty(&self) -> bool {
         self.end == self.start
+    }
+
+    /// Returns the segment of System V shared memory that it is of.
+    pub fn segment(&self) -> Option<u32> {
+        match self.kind {
+            VmaKind::SystemV(id) | VmaKind::SystemVReadOnly(id) => Some(id),
+            _ => None,
+        }
     }
 
     /// Returns whether its pages are the task's own, to be stored and filled.

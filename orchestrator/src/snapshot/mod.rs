@@ -4,25 +4,40 @@
 //! it. Plain data: it knows nothing of ptrace, of protobuf, or of how it came to be. All byte strings that come from the
 //! kernel or from a file system are `Vec<u8>`: paths need not be UTF-8.
 
+use std::collections::BTreeMap;
+
+pub mod bpf;
 pub mod file;
+pub mod ipc;
 pub mod memory;
+pub mod namespace;
 pub mod signal;
 pub mod task;
+pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod unix;
+pub mod watch;
 
+pub use bpf::BpfMap;
 pub use file::{
     BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, Fifo, FileId, FileKind, FileLock,
-    Ghost, GhostData, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PipeBuffer, PipeEnd,
-    RegularFile, SignalFd, SocketOptions, Terminal, TerminalInfo, TimerFd, UnixSocket,
+    Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PidFd,
+    PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
+pub use ipc::{IpcPerm, ShmSegment};
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
+pub use namespace::NamespaceFile;
 pub use signal::{QueuedSignal, SigAction};
 pub use task::{Creds, Fs, Limit, Task, TaskIds, TaskState};
+pub use terminal::{Flow, LineEnd, Terminal, TerminalInfo, Termios, Waiting};
 pub use thread::{
-    Arch, MemPolicy, RobustList, Rseq, Sched, SeccompMode, SigAltStack, SyscallDispatch, Thread,
+    Arch, MemPolicy, RobustList, Rseq, Sched, SeccompFilter, SeccompMode, SigAltStack,
+    SyscallDispatch, Thread,
 };
 pub use timer::{Interval, IntervalTimers, Notify, PosixTimer};
+pub use unix::{UnixMessage, UnixName, UnixSocket, UnixState};
+pub use watch::{Fanotify, FanotifyMark, Inotify, InotifyWatch, Marked, Watched};
 
 /// Size of a page in the images and in memory, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -48,8 +63,14 @@ pub struct Snapshot {
     pub memfds: Vec<MemfdInode>,
     /// Terminals that descriptors refer to.
     pub terminals: Vec<TerminalInfo>,
-    /// Shared memory with its pages: anonymous shared mappings and memfd contents.
+    /// Filters of seccomp, each after the one that it was added to.
+    pub seccomp: Vec<SeccompFilter>,
+    /// Shared memory with its pages: anonymous shared mappings, contents of memfds and of segments of System V.
     pub shared: Vec<SharedMemory>,
+    /// Words for the page files that are none of the set itself, but of its parents.
+    pub parent_files: BTreeMap<u32, String>,
+    /// Segments of System V shared memory.
+    pub segments: Vec<ShmSegment>,
 }
 
 /// When and where a snapshot was taken.

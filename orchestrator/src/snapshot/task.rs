@@ -21,6 +21,10 @@ pub struct Task {
     pub state: TaskState,
     /// Exit status as `wait` reports it, for the dead.
     pub exit_code: u32,
+    /// Device number of its controlling terminal, 0 = none; `None` = not recorded: that of its session.
+    pub terminal: Option<u32>,
+    /// Signal that its end sends its parent, 0 for none; `None` = SIGCHLD.
+    pub exit_signal: Option<u32>,
     /// Execution domain and flags of `personality(2)`.
     pub personality: u32,
     /// Task flags as the image keeps them (`PF_*` of `/proc/PID/stat`).

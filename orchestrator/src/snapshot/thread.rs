@@ -133,8 +133,19 @@ pub enum SeccompMode {
     Off,
     /// Strict.
     Strict,
-    /// Filter number n of the image's list.
+    /// Under the chain of filters that ends with number n of the image's list.
     Filter(u32),
+}
+
+/// A filter of seccomp.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeccompFilter {
+    /// The filter of the image's list that it was added to, which comes before it; `None` = it is the first of its chain.
+    pub prev: Option<u32>,
+    /// Its program: `struct sock_filter`, 8 bytes each.
+    pub program: Vec<u8>,
+    /// `SECCOMP_FILTER_FLAG_*`, as far as the kernel tells them.
+    pub flags: u32,
 }
 
 /// `get_mempolicy`.

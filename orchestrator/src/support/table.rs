@@ -56,10 +56,16 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
     }
 }
 
+const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
 const SOCKETS_C: &str = "tests/victims/sockets.c";
+const PIDFDS_C: &str = "tests/victims/pidfds.c";
+const SHM_C: &str = "tests/victims/shm.c";
+const UNIX_C: &str = "tests/victims/unix.c";
 const LOCKS_C: &str = "tests/victims/locks.c";
+const WATCHERS_C: &str = "tests/victims/watchers.c";
+const LINKS_C: &str = "tests/victims/links.c";
 const GHOSTS_C: &str = "tests/victims/ghosts.c";
 const TREE_C: &str = "tests/victims/tree.c";
 const SETTINGS_C: &str = "tests/victims/settings.c";
@@ -106,6 +112,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "membarrier registrations", Kept, ["MEMBARRIER_CMD_GET_REGISTRATIONS (6.3)", "membarrier", "task_core_entry.membarrier_registration_mask"], (SETTINGS_C, "SYS_membarrier")),
     row(Process, "oom_score_adj", Kept, ["oom_score_adj", "oom_score_adj; lower than the caller's needs CAP_SYS_RESOURCE", "task_core_entry.oom_score_adj"], (ATTRIBUTES_C, "SAME(oom)")),
     row(Process, "coredump_filter", Kept, ["coredump_filter", "coredump_filter", "ext_task.coredump_filter"], (ATTRIBUTES_C, "SAME(filter)")),
+    row(Process, "controlling terminal and its foreground group", Kept, ["stat, TIOCGSID", "TIOCSCTTY by the leader, TIOCNOTTY, TIOCSPGRP", "tty_info_entry.sid, pgrp, ext_task.terminal"], (PTYS_C, "another group is in the foreground")),
     row(Process, "autogroup nice value", Kept, ["autogroup", "autogroup, by a session's leader", "ext_task.autogroup_nice"], (SETTINGS_C, "/proc/self/autogroup")),
     row(Process, "loginuid", Kept, ["loginuid", "loginuid", "task_core_entry.loginuid"], (SETTINGS_C, "/proc/self/loginuid")),
     row(Process, "permission for AMX tiles", Kept, ["ARCH_GET_XCOMP_PERM (5.16)", "ARCH_REQ_XCOMP_PERM", "ext_thread.xcomp_permission"], (TILES_C, "ARCH_REQ_XCOMP_PERM")),
@@ -114,7 +121,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Process, "security label", Lost::SecurityLabel, ["attr", "labels of security modules are those of whoever restores"], (WORDS, "fn every_loss_has_words")),
     named(Process, "audit session", Lost::AuditSession, ["sessionid", "the kernel chooses its number"], (LOSSES, "fn an_audit_session")),
     named(Process, "core-scheduling cookie", Lost::CoreCookie, ["PR_SCHED_CORE_GET (5.14)", "the kernel chooses it, and shares it with no process that is there already"], (WORDS, "fn every_loss_has_words")),
-    refused(Process, "what processes share by flags of clone", "kcmp", (REFUSALS, "fn a_child_with_the_working_directory")),
+    row(Process, "memory, descriptors, directory, signal handlers shared by flags of clone", Kept, ["kcmp", "clone3 by a parent or brother that shares them", "task_kobj_ids_entry"], ("tests/victims/joint.c", "KCMP_SIGHAND")),
+    row(Process, "signal of its end", Kept, ["stat", "clone3", "ext_task.exit_signal"], ("tests/victims/joint.c", "__WCLONE")),
     refused(Process, "namespaces other than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),
@@ -158,7 +166,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Thread, "speculation control", Kept, ["PR_GET_SPECULATION_CTRL (4.17)", "PR_SET_SPECULATION_CTRL", "ext_thread.store_bypass, indirect_branch, l1d_flush"], (SETTINGS_C, "PR_SPEC_STORE_BYPASS")),
     row(Thread, "syscall user dispatch", Kept, ["PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG (6.4)", "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG", "ext_thread.syscall_dispatch"], (SETTINGS_C, "PR_SET_SYSCALL_USER_DISPATCH")),
     named(Thread, "keyring", Lost::Keyring, ["KEYCTL_GET_KEYRING_ID", "a restored process begins without process and thread keyrings"], (LOSSES, "fn keyrings")),
-    refused(Thread, "seccomp", "status", (REFUSALS, "fn a_seccomp_filter")),
+    row(Thread, "seccomp: strict mode, filters", Kept, ["PTRACE_SECCOMP_GET_FILTER, PTRACE_SECCOMP_GET_METADATA", "seccomp, under a tracer that suspends them", "seccomp_filter, thread_core_entry.seccomp_mode"], ("tests/victims/confined.c", "add_strictest")),
+    refused(Thread, "seccomp: filters that ask a listener", "PTRACE_SECCOMP_GET_FILTER", (REFUSALS, "fn a_seccomp_filter_with_a_listener")),
     refused(Thread, "descriptor table of its own", "KCMP_FILES", (REFUSALS, "fn a_thread_with_descriptors_of_its_own")),
     refused(Thread, "working directory, root, umask of its own", "KCMP_FS", (REFUSALS, "fn a_thread_with_a_working_directory_of_its_own")),
     refused(Thread, "namespaces of its own", "task/TID/ns", (REFUSALS, "fn a_thread_in_a_network_of_its_own")),
@@ -197,8 +206,10 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Area, "sealed", Kept, ["smaps (6.10)", "mseal", "ext_vma.sealed"], (SETTINGS_C, "mseal")),
     row(Area, "NUMA policy of an area", Kept, ["get_mempolicy", "mbind", "ext_vma.mempolicy"], (SETTINGS_C, "SYS_mbind")),
     row(Area, "name of anonymous memory", Kept, ["smaps (5.17)", "PR_SET_VMA_ANON_NAME; a kernel without names has the restore say so", "ext_vma.name"], (SETTINGS_C, "PR_SET_VMA")),
-    refused(Area, "file that was deleted under this name and has others", "smaps", (REFUSALS, "fn a_deleted_file_with_other_names_that_is_mapped")),
-    refused(Area, "System V shared memory", "smaps", (REFUSALS, "fn shared_memory_of_system_v")),
+    row(Area, "System V shared memory", Kept, ["smaps, sysvipc", "shm_next_id, shmget, shmat, shmctl", "vma_entry.shmid, ipc_shm_entry"], (SHM_C, "shmctl(id, IPC_STAT")),
+    refused(Area, "System V shared memory that others have too", "sysvipc", ("tests/tests/ipc.rs", "fn shared_memory_that_another_has_attached")),
+    named(Area, "times and processes of the last uses of System V shared memory", Lost::IpcTimes, ["sysvipc", "the kernel sets them"], ("tests/tests/ipc.rs", "times and processes of the last uses")),
+    row(Area, "file that was deleted under this name and has others", Kept, ["map_files", "linkat, openat, unlink; with --link-remap", "remap_file_path_entry"], (LINKS_C, "mapped-too")),
     refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
     refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
     refused(Area, "synchronous mapping", "smaps", ("orchestrator/src/dump/areas.rs", "MAP_SYNC")),
@@ -221,24 +232,47 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "epoll: watches with events, flags and data", Kept, ["fdinfo, KCMP_EPOLL_TFD", "epoll_ctl", "eventpoll_tfd_entry"], (PIPES_C, "EPOLLONESHOT told twice")),
     row(Descriptor, "epoll: busy polling", Kept, ["EPIOCGPARAMS (6.9)", "EPIOCSPARAMS", "ext_epoll"], (SETTINGS_C, "EPIOCSPARAMS")),
     row(Descriptor, "memfd: name, size, content", Kept, ["fd, fstat", "memfd_create", "memfd_inode_entry"], (PIPES_C, "name of the memfd")),
+    row(Descriptor, "memfd: huge pages", Kept, ["fstatfs", "MFD_HUGETLB", "memfd_inode_entry.hugetlb_flag"], (HUGE_C, "a memfd of huge pages")),
+    row(Descriptor, "shared anonymous memory", Kept, ["fd (by map_files)", "memfd_create: it is called a memfd then", "memfd_inode_entry"], (HUGE_C, "memory that was opened")),
     row(Descriptor, "memfd: seals", Kept, ["F_GET_SEALS", "F_ADD_SEALS", "memfd_inode_entry.seals"], (PIPES_C, "F_GET_SEALS")),
+    row(Descriptor, "pidfds of processes, threads, the dead", Kept, ["fdinfo, PIDFD_GET_INFO (6.15)", "pidfd_open; of one that is gone, by one that ends in the same way", "pidfd_entry, ext_pidfd.exit_status"], (PIDFDS_C, "how a process that is gone has ended")),
+    row(Descriptor, "BPF maps: arrays and hash tables, frozen or not", Kept, ["bpf, fdinfo", "bpf; not those that a program uses, that are open twice, or have types", "bpfmap_file_entry, bpfmap_data_entry"], ("tests/victims/bpf.c", "the table is not frozen")),
+    row(Descriptor, "namespaces, where they are the caller's", Kept, ["fd", "openat (/proc/self/ns)", "ns_file_entry"], ("tests/victims/namespaces.c", "the duplicate is a description of its own")),
+    refused(Descriptor, "other namespaces, and those of time", "fd", (REFUSALS, "fn a_descriptor_of_a_namespace")),
     named(Descriptor, "EPOLLONESHOT watch that has told its event", Lost::SilencedWatch, ["fdinfo", "it is kept, but may tell a hang-up or an error once more"], (LOSSES, "fn a_watch_that_has_told_its_event")),
     named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
-    named(Descriptor, "peer credentials of a Unix socket", Lost::PeerCredentials, ["SO_PEERCRED", "they are those of whoever makes the pair; told where these are others"], (WORDS, "fn every_loss_has_words")),
+    named(Descriptor, "peer credentials of a Unix socket", Lost::PeerCredentials, ["SO_PEERCRED", "kept where they are of a process of the tree; else user and group alone"], (WORDS, "fn every_loss_has_words")),
+    named(Descriptor, "empty messages that were looked at before", Lost::HiddenMessages, ["SIOCOUTQ of the senders", "such a queue is refused; but not all of its senders can be asked whether there are any"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
-    row(Descriptor, "pairs of Unix sockets without names", Kept, ["sock_diag, getsockopt, MSG_PEEK", "socketpair, setsockopt, sendto, shutdown", "unix_sk_entry, sk_packet_entry"], (SOCKETS_C, "socketpair")),
+    row(Descriptor, "Unix sockets, their names and connections", Kept, ["sock_diag, getsockname, SIOCUNIXFILE", "socketpair, bind, listen, connect, accept4, shutdown", "unix_sk_entry"], (UNIX_C, "from_child")),
+    row(Descriptor, "what waits in a Unix socket", Kept, ["MSG_PEEK", "sendmsg", "sk_packet_entry, ext_sk_packet"], (UNIX_C, "to the deleted")),
+    row(Descriptor, "descriptors and credentials that wait in a Unix socket", Kept, ["SCM_RIGHTS, SCM_CREDENTIALS, kcmp", "sendmsg", "scm_entry, ext_sk_packet.credentials"], (UNIX_C, "beforefile")),
+    row(Descriptor, "options of a Unix socket", Kept, ["getsockopt", "setsockopt", "sk_opts_entry"], (SOCKETS_C, "SO_RCVTIMEO")),
     row(Descriptor, "file locks and leases", Kept, ["fdinfo", "fcntl, flock; with --file-locks", "file_lock_entry"], (LOCKS_C, "F_OFD_GETLK")),
-    row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat; not deleted ones", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
+    row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
-    refused(Descriptor, "sockets with names, and of other families than Unix", "fd", (REFUSALS, "fn a_unix_socket")),
-    refused(Descriptor, "files that were deleted under one name and have others", "fstat", (REFUSALS, "fn a_deleted_file_with_other_names()")),
+    refused(Descriptor, "sockets of other families than Unix", "fd", (REFUSALS, "fn a_netlink_socket")),
+    refused(Descriptor, "SO_TIMESTAMP and other rare options of a Unix socket", "getsockopt", (REFUSALS, "fn a_unix_socket")),
+    refused(Descriptor, "Unix sockets whose other end is outside, without --ext-unix-sk", "sock_diag", (REFUSALS, "fn a_connection_that_leaves_the_tree")),
+    refused(Descriptor, "what was sent on a connection that nobody has accepted", "SIOCOUTQ", (REFUSALS, "fn words_on_a_connection_that_waits")),
+    row(Descriptor, "files that were deleted under one name and have others", Kept, ["fstat", "linkat, openat, unlink; with --link-remap", "remap_file_path_entry"], (LINKS_C, "two names")),
+    row(Descriptor, "deleted fifos, devices and symbolic links", Kept, ["fstat, readlinkat", "mknod, symlink", "ghost_file_entry"], (LINKS_C, "the deleted fifo")),
     refused(Descriptor, "pipes whose other end is outside", "poll", (REFUSALS, "fn a_pipe_whose_other_end_is_elsewhere")),
-    refused(Descriptor, "pseudo-terminal masters", "fstat", (REFUSALS, "fn a_pseudo_terminal")),
-    refused(Descriptor, "inotify", "fd", (REFUSALS, "fn an_inotify_watch")),
+    row(Descriptor, "pseudo-terminals: index, settings and their locks, speeds, window, exclusive, locked", Kept, ["TCGETS2, TIOCGLCKTRMIOS, TIOCGWINSZ, TIOCGPTLCK", "/dev/ptmx until the index is right, TIOCGPTPEER, TCSETS2", "tty_info_entry"], (PTYS_C, "TIOCGLCKTRMIOS")),
+    row(Descriptor, "pseudo-terminals: what waits, half lines, end of file", Kept, ["read, and put back", "write by settings for it", "tty_data_entry, ext_terminal.lines"], (PTYS_C, "half a line")),
+    row(Descriptor, "pseudo-terminals: output stopped", Kept, ["poll, TCXONC", "stop character, TCXONC", "ext_terminal.flow"], (PTYS_C, "its start character does not start it")),
+    row(Descriptor, "pseudo-terminals: packet mode and its news", Kept, ["TIOCGPKT, read", "TIOCPKT; flushes are not told again", "tty_info_entry.packet_mode, ext_terminal.packet_status"], (PTYS_C, "status of packet mode")),
+    row(Descriptor, "pseudo-terminals: slave closed, never opened, or hung up", Kept, ["poll", "TIOCGPTPEER, close; a hung-up slave may get another index", "ext_terminal.unopened"], (PTYS_C, "a slave that nobody opened")),
+    refused(Descriptor, "pseudo-terminals with a side outside, without --shell-job", "poll, stat, fd", (REFUSALS, "fn a_master_whose_slave_is_in_use_outside")),
+    untold(Descriptor, "input of a slave that nobody has opened yet", "write to the master"),
+    row(Descriptor, "inotify: numbers, masks, what is watched", Kept, ["fdinfo, open_by_handle_at", "INOTIFY_IOC_SETNEXTWD, inotify_add_watch", "inotify_wd_entry"], (WATCHERS_C, "Numbers with gaps")),
+    row(Descriptor, "inotify: events that wait", Kept, ["FIONREAD", "one event instead: IN_Q_OVERFLOW", "ext_inotify.overflow"], (WATCHERS_C, "IN_Q_OVERFLOW")),
+    row(Descriptor, "fanotify: marks of inodes, mounts, file systems", Kept, ["fdinfo, open_by_handle_at", "fanotify_init, fanotify_mark", "fanotify_mark_entry, ext_fanotify.mark"], (WATCHERS_C, "FAN_MARK_IGNORED_SURV_MODIFY")),
+    refused(Descriptor, "fanotify: events that wait", "FIONREAD", (REFUSALS, "fn events_of_fanotify")),
     refused(Descriptor, "io_uring", "fd", (REFUSALS, "fn an_io_uring")),
     refused(Descriptor, "performance counters", "fd", (REFUSALS, "fn a_performance_counter")),
-    refused(Descriptor, "pidfds", "fd", (REFUSALS, "fn a_descriptor_of_a_process")),
+    refused(Descriptor, "pidfds of processes outside", "fdinfo", (REFUSALS, "fn a_descriptor_of_a_process_outside")),
     refused(Descriptor, "POSIX message queues", "fd", (REFUSALS, "fn a_message_queue")),
     refused(Descriptor, "other devices, and kinds not named here", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     untold(Descriptor, "advice on a file", "posix_fadvise"),

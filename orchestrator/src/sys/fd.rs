@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Takes a descriptor that a system call returned.
-fn owned(call: &'static str, result: libc::c_long) -> Result<OwnedFd> {
+pub(super) fn owned(call: &'static str, result: libc::c_long) -> Result<OwnedFd> {
     let fd = check(call, result)?;
     // SAFETY: the kernel just made this descriptor for us; nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -29,6 +29,24 @@ pub fn pidfd_getfd(pidfd: impl AsFd, fd: RemoteFd) -> Result<OwnedFd> {
     })
 }
 
+/// Returns a duplicate of a descriptor that this program was started with, closed on exec.
+pub fn inherited(fd: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes two numbers; where there is no such descriptor it fails.
+    let copy = owned("fcntl(F_DUPFD_CLOEXEC)", unsafe {
+        libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0).into()
+    });
+    copy.map_err(|error| error.errno.into())
+}
+
+/// Closes a descriptor that this program was started with, and that nothing of it owns.
+pub fn close_inherited(fd: i32) {
+    let number = fd as u32;
+    if fd > libc::STDERR_FILENO {
+        // One that is not open needs no closing.
+        let _ = close_range(number, number);
+    }
+}
+
 /// Sends a signal to the process behind `pidfd`, which cannot be another one of the same number.
 pub fn pidfd_send_signal(pidfd: impl AsFd, sig: i32) -> Result<()> {
     let pidfd = pidfd.as_fd().as_raw_fd();
@@ -36,6 +54,23 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, sig: i32) -> Result<()> {
     // SAFETY: a null siginfo is allowed; the rest are numbers.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, sig, info, 0) };
     check("pidfd_send_signal", result).map(drop)
+}
+
+/// `PIDFD_GET_INFO` of `linux/pidfd.h`, for the first form of `struct pidfd_info`.
+const PIDFD_GET_INFO: u64 = 0xc040_ff0b;
+
+/// Returns how the process has ended that a pidfd refers to, as `wait(2)` tells it; `None` where it has not been waited for, or
+/// the kernel does not keep it (before 6.15).
+pub fn pidfd_exit_status(pidfd: impl AsFd) -> Option<u32> {
+    /// `PIDFD_INFO_EXIT`.
+    const EXIT: u64 = 1 << 3;
+    // The mask comes first, the exit status last.
+    let mut info = [EXIT, 0, 0, 0, 0, 0, 0, 0];
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads and writes the 64 bytes of `struct pidfd_info` through the pointer.
+    let result = unsafe { libc::ioctl(fd, PIDFD_GET_INFO, info.as_mut_ptr()) };
+    let is_told = result == 0 && info[0] & EXIT != 0;
+    is_told.then_some((info[7] >> 32) as u32)
 }
 
 /// Returns a timer of the monotonic clock, not set, closed on exec.
@@ -138,6 +173,20 @@ pub fn dup_at_least(fd: impl AsFd, lowest: i32) -> Result<OwnedFd> {
     )?;
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Has a descriptor stay open in programs that are executed.
+pub fn keep_on_exec(fd: impl AsFd) -> Result<()> {
+    fcntl("fcntl(F_SETFD)", fd, libc::F_SETFD, 0).map(drop)
+}
+
+/// Makes our descriptor `number`, one of the first three, one of /dev/null.
+pub fn become_null(number: i32) -> Result<()> {
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null");
+    let null = null.map_err(|_| Error::new("open", Errno::ENXIO))?;
+    // SAFETY: the standard library uses the first three by number, and does not mind what they are.
+    let result = unsafe { libc::dup2(null.as_raw_fd(), number) };
+    check("dup2", result.into()).map(drop)
 }
 
 /// Makes an `fcntl` whose argument is a number.

@@ -208,6 +208,11 @@ pub fn statx_path(path: &CStr) -> Result<FileStat> {
     statx_raw(libc::AT_FDCWD, path, 0)
 }
 
+/// Asks for the file at `path`; a symbolic link at its end is not followed.
+pub fn statx_link(path: &CStr) -> Result<FileStat> {
+    statx_raw(libc::AT_FDCWD, path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
 fn statx_with(fd: impl AsFd, path: &CStr, flags: i32) -> Result<FileStat> {
     statx_raw(fd.as_fd().as_raw_fd(), path, flags)
 }
@@ -229,6 +234,8 @@ fn statx_raw(fd: i32, path: &CStr, flags: i32) -> Result<FileStat> {
 pub struct FsStat {
     /// Magic number (`linux/magic.h`).
     pub magic: i64,
+    /// Bytes of a block; of a file system of huge pages, of a page.
+    pub block_size: u64,
     /// Bytes that an ordinary user may still write.
     pub available: u64,
 }
@@ -238,6 +245,7 @@ pub fn fstatfs(fd: impl AsFd) -> Result<FsStat> {
     let stat = nix::sys::statfs::fstatfs(fd).named("fstatfs")?;
     Ok(FsStat {
         magic: stat.filesystem_type().0,
+        block_size: stat.block_size().unsigned_abs(),
         available: stat
             .blocks_available()
             .saturating_mul(stat.block_size().unsigned_abs()),

@@ -2,11 +2,12 @@
 
 use super::{Named, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Opens the folder at `path`; `ENOTDIR` where something else is there.
@@ -50,8 +51,18 @@ pub fn make(folder: impl AsFd, name: &str) -> Result<OwnedFd> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno).named("mkdirat"),
     }
+    open_own(folder, name)
+}
+
+/// Opens the folder `name` in another; a symbolic link is not followed.
+pub fn open_own(folder: impl AsFd, name: &str) -> Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(folder, name, flags, Mode::empty()).named("openat")
+}
+
+/// Has the file system that a folder is in on its disk.
+pub fn sync(folder: impl AsFd) -> Result<()> {
+    nix::unistd::syncfs(folder).named("syncfs")
 }
 
 /// Removes the empty folder `name`.
@@ -61,10 +72,69 @@ pub fn remove_folder(folder: impl AsFd, name: &str) -> Result<()> {
 
 /// Returns the names of what is in a folder; those that are no UTF-8 are left out.
 pub fn names(folder: impl AsFd) -> Result<Vec<String>> {
-    let copy = folder.as_fd().try_clone_to_owned();
-    let copy = copy.map_err(|_| super::Error::new("dup", Errno::last()))?;
+    // Opened anew: that of a mount that was just made is one by its path only (`O_PATH`), which cannot be read.
+    let copy = open_in(folder, ".")?;
     let mut dir = nix::dir::Dir::from_fd(copy).named("fdopendir")?;
-    let entries = dir.iter().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_string));
-    Ok(names.filter(|name| name != "." && name != "..").collect())
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        // What fails once fails again: to go on would never end.
+        let entry = entry.named("getdents64")?;
+        let name = entry.file_name().to_str().unwrap_or(".");
+        if name != "." && name != ".." {
+            names.push(name.to_string());
+        }
+    }
+    Ok(names)
+}
+
+/// Opens the folder `name`; a symbolic link is followed.
+pub fn open_in(folder: impl AsFd, name: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    openat(folder, name, flags, Mode::empty()).named("openat")
+}
+
+/// Opens the file `name` to change it; a symbolic link is not followed.
+pub fn open_to_change(folder: impl AsFd, name: &str) -> Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    openat(folder, name, flags, Mode::empty())
+        .map(File::from)
+        .named("openat")
+}
+
+/// Makes the symbolic link `name` that leads to `target`.
+pub fn link_to(folder: impl AsFd, name: &str, target: &Path) -> Result<()> {
+    nix::unistd::symlinkat(target, folder, name).named("symlinkat")
+}
+
+/// Returns where the symbolic link `name` leads.
+pub fn read_link(folder: impl AsFd, name: &str) -> Result<String> {
+    let target = nix::fcntl::readlinkat(folder, name).named("readlinkat")?;
+    let target = target.into_string();
+    target.map_err(|_| super::Error::new("readlinkat", Errno::EILSEQ))
+}
+
+/// Gives an open file the name `path` too.
+pub fn link(file: impl AsFd, path: &Path) -> Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    nix::unistd::linkat(AT_FDCWD, from.as_str(), AT_FDCWD, path, flags).named("linkat")
+}
+
+/// Returns where a symbolic link leads, which is open (`O_PATH`).
+pub fn read_symlink(link: impl AsFd) -> Result<Vec<u8>> {
+    let target = nix::fcntl::readlinkat(link, "").named("readlinkat")?;
+    Ok(target.into_vec())
+}
+
+/// Makes a node of this type (`S_IFIFO`, `S_IFCHR`, ...) for its owner.
+pub fn make_node(path: &Path, kind: u32, rdev: u64) -> Result<()> {
+    let kind = SFlag::from_bits_truncate(kind);
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    nix::sys::stat::mknod(path, kind, mode, rdev).named("mknod")
+}
+
+/// Opens what is at `path` without any right to it (`O_PATH`); a symbolic link is not followed.
+pub fn open_path(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).named("open")
 }

@@ -8,12 +8,16 @@
     reason = "system calls; the rest of the crate goes through these wrappers"
 )]
 
+pub mod at_end;
+pub mod bpf;
 pub mod clock;
 pub mod clone;
 pub mod fd;
 pub mod file;
 pub mod folder;
 pub mod futex;
+pub mod handle;
+pub mod ipc;
 pub mod lifeline;
 pub mod mem;
 pub mod ns;
@@ -26,9 +30,12 @@ pub mod sched;
 pub mod shared;
 pub mod signal;
 pub mod socket;
+pub mod tmpfs;
 pub mod tty;
 pub mod types;
+pub mod uffd;
 pub mod wait;
+pub mod zero_page;
 
 pub use types::{Pid, RemoteAddr, RemoteFd, Tid};
 

@@ -49,6 +49,24 @@ pub fn poll_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Resul
     Ok(polled.iter().map(ready).collect())
 }
 
+/// Returns which of `events` (`POLL*`) a descriptor has now, and hang-up and error in any case.
+pub fn poll_now(fd: BorrowedFd<'_>, events: i16) -> Result<i16> {
+    poll_for(fd, events, 0)
+}
+
+/// Waits for one of `events` at most so long, and returns which a descriptor has then.
+pub fn poll_for(fd: BorrowedFd<'_>, events: i16, timeout_ms: i32) -> Result<i16> {
+    let mut polled = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    // SAFETY: the kernel reads and writes one pollfd.
+    let result = unsafe { libc::poll(&raw mut polled, 1, timeout_ms) };
+    check("poll", result.into())?;
+    Ok(polled.revents)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

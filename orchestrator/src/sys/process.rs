@@ -9,6 +9,11 @@ pub fn getpgid(pid: Pid) -> Result<Pid> {
     Ok(Pid(group.as_raw()))
 }
 
+/// Makes this process the leader of a new session, without a terminal.
+pub fn start_session() -> Result<()> {
+    nix::unistd::setsid().map(drop).named("setsid")
+}
+
 /// Returns the session of a process.
 pub fn getsid(pid: Pid) -> Result<Pid> {
     let pid = nix::unistd::Pid::from_raw(pid.0);
@@ -43,6 +48,21 @@ fn prctl(call: &'static str, option: i32, arg: usize) -> Result<usize> {
     // SAFETY: callers of this function use options that take numbers; the unused arguments have to be 0.
     let result = unsafe { libc::prctl(option, arg, 0usize, 0usize, 0usize) };
     check(call, result.into())
+}
+
+/// Returns our effective user id.
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Leaves the session, for one of our own; a leader of a group cannot, and stays.
+pub fn leave_session() {
+    let _ = nix::unistd::setsid();
+}
+
+/// Sets the name of this thread (`comm`).
+pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
+    nix::sys::prctl::set_name(name).named("prctl(PR_SET_NAME)")
 }
 
 /// Sets whether orphans among our descendants become our children.

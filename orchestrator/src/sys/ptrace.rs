@@ -50,6 +50,8 @@ const LISTEN: usize = 0x4208;
 const PEEKSIGINFO: usize = 0x4209;
 const GETSIGMASK: usize = 0x420a;
 const SETSIGMASK: usize = 0x420b;
+const SECCOMP_GET_FILTER: usize = 0x420c;
+const SECCOMP_GET_METADATA: usize = 0x420d;
 const GET_RSEQ_CONFIGURATION: usize = 0x420f;
 const SET_SYSCALL_USER_DISPATCH_CONFIG: usize = 0x4210;
 const GET_SYSCALL_USER_DISPATCH_CONFIG: usize = 0x4211;
@@ -189,7 +191,12 @@ pub fn set_thread_area(tid: Tid, desc: &[u32; 4]) -> Result<()> {
 
 /// Reads register set `note` into `buf`, which gets the length of the set.
 pub fn get_regset(tid: Tid, note: u32, buf: &mut Vec<u8>) -> Result<()> {
-    buf.resize(REGSET_MAX, 0);
+    get_regset_of(tid, note, REGSET_MAX, buf)
+}
+
+/// Reads at most `len` bytes of register set `note` into `buf`: room for any set takes longer to be made than most to be read.
+pub fn get_regset_of(tid: Tid, note: u32, len: usize, buf: &mut Vec<u8>) -> Result<()> {
+    buf.resize(len, 0);
     let mut iov = libc::iovec {
         iov_base: buf.as_mut_ptr().cast(),
         iov_len: buf.len(),
@@ -265,6 +272,30 @@ pub fn peek_siginfo(tid: Tid, queue: Queue, offset: u64, count: usize) -> Result
     let got = unsafe { ptrace(call, PEEKSIGINFO, tid, addr, data) }?;
     infos.truncate(got);
     Ok(infos)
+}
+
+/// Returns the program of the thread's seccomp filter number `index`, the oldest being 0; `ENOENT` where there are no more.
+pub fn seccomp_filter(tid: Tid, index: u64) -> Result<Vec<u8>> {
+    const INSTRUCTION: usize = 8;
+    let call = "ptrace(PTRACE_SECCOMP_GET_FILTER)";
+    // SAFETY: without a place the kernel writes nothing, and tells the number of instructions.
+    let count = unsafe { ptrace(call, SECCOMP_GET_FILTER, tid, index as usize, 0) }?;
+    let mut program = vec![0u8; count * INSTRUCTION];
+    let data = program.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes as many instructions as it told: a stopped thread's filters stay as they are.
+    unsafe { ptrace(call, SECCOMP_GET_FILTER, tid, index as usize, data) }?;
+    Ok(program)
+}
+
+/// Returns the flags of the thread's seccomp filter number `index` (4.17 and up).
+pub fn seccomp_flags(tid: Tid, index: u64) -> Result<u64> {
+    let mut metadata = [index, 0];
+    let size = size_of_val(&metadata);
+    let data = metadata.as_mut_ptr().expose_provenance();
+    let call = "ptrace(PTRACE_SECCOMP_GET_METADATA)";
+    // SAFETY: the kernel reads and writes `size` bytes, the size of `metadata` (`struct seccomp_metadata`).
+    unsafe { ptrace(call, SECCOMP_GET_METADATA, tid, size, data) }?;
+    Ok(metadata[1])
 }
 
 /// A thread's rseq registration.

@@ -1,8 +1,8 @@
 //! Sockets: options, names, and what waits in them.
 
-use super::{Result, check};
+use super::{Named, Result, check};
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Returns an option of `SOL_SOCKET` that is a number.
 pub fn option(socket: impl AsFd, option: i32) -> Result<i32> {
@@ -20,6 +20,25 @@ pub fn option(socket: impl AsFd, option: i32) -> Result<i32> {
     };
     check("getsockopt", result.into())?;
     Ok(value)
+}
+
+/// Who is behind the other end of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id, as we see it.
+    pub pid: i32,
+    /// User id.
+    pub uid: u32,
+}
+
+/// Returns who made the other end of a Unix socket, or listens there.
+pub fn peer(socket: impl AsFd) -> Result<Peer> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    let creds = getsockopt(&socket, PeerCredentials).named("getsockopt(SO_PEERCRED)")?;
+    Ok(Peer {
+        pid: creds.pid(),
+        uid: creds.uid(),
+    })
 }
 
 /// Returns an option of `SOL_SOCKET` that is two words (a `timeval`, a `linger` in the first).
@@ -74,30 +93,119 @@ pub fn peer_credentials(socket: impl AsFd) -> Result<[u32; 3]> {
     Ok(value)
 }
 
-/// Returns how many bytes the socket's name takes with its family: 2 for a Unix socket without one.
-pub fn name_len(socket: impl AsFd) -> Result<usize> {
-    let mut name = [0_u8; size_of::<libc::sockaddr_storage>()];
-    let mut len = name.len() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
-    let result = unsafe {
-        libc::getsockname(
-            socket.as_fd().as_raw_fd(),
-            name.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockname", result.into())?;
-    Ok(len as usize)
+/// Returns the socket's own name, without its family: empty where it has none. That of a Unix socket in the file system ends
+/// with a zero, an abstract one begins with one.
+pub fn name(socket: impl AsFd) -> Result<Vec<u8>> {
+    let socket = socket.as_fd().as_raw_fd();
+    address(|name, len| {
+        // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
+        let result = unsafe { libc::getsockname(socket, name, len) };
+        check("getsockname", result.into())
+    })
+}
+
+/// Returns the name of what the socket is connected to, as [`name`].
+pub fn peer_name(socket: impl AsFd) -> Result<Vec<u8>> {
+    let socket = socket.as_fd().as_raw_fd();
+    address(|name, len| {
+        // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
+        let result = unsafe { libc::getpeername(socket, name, len) };
+        check("getpeername", result.into())
+    })
+}
+
+fn address(
+    ask: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> Result<usize>,
+) -> Result<Vec<u8>> {
+    let mut bytes = Address::new();
+    let mut len = size_of::<Address>() as libc::socklen_t;
+    ask(bytes.as_mut_ptr(), &raw mut len)?;
+    Ok(bytes.name(len))
+}
+
+/// Room for any address of a socket.
+#[repr(C, align(8))]
+struct Address([u8; 128]);
+
+impl Address {
+    fn new() -> Self {
+        Self([0; 128])
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Returns the bytes behind the family of an address of `len` bytes.
+    fn name(&self, len: libc::socklen_t) -> Vec<u8> {
+        let len = (len as usize).min(self.0.len());
+        self.0[..len]
+            .get(size_of::<libc::sa_family_t>()..)
+            .unwrap_or_default()
+            .to_vec()
+    }
+}
+
+/// Returns a descriptor (`O_PATH`) of the file that a Unix socket was bound to, whether it has its name still or not; `ENOENT`
+/// where it has none. Needs CAP_NET_ADMIN.
+pub fn unix_file(socket: impl AsFd) -> Result<OwnedFd> {
+    /// `SIOCUNIXFILE` of `linux/un.h`.
+    const SIOCUNIXFILE: u64 = 0x89e0;
+    // SAFETY: SIOCUNIXFILE takes no argument.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCUNIXFILE) };
+    let fd = check("ioctl(SIOCUNIXFILE)", result.into())?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Returns the memory that messages take which the socket has sent and nobody has read yet.
+pub fn unread_by_others(socket: impl AsFd) -> Result<usize> {
+    let mut bytes = 0_i32;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: SIOCOUTQ writes one `int` through the pointer to `bytes`.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    check("ioctl(SIOCOUTQ)", result.into())?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Returns whether a byte waits that was sent out of band.
+pub fn has_urgent(socket: impl AsFd) -> bool {
+    let mut byte = 0_u8;
+    let flags = libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most one byte through the pointer to `byte`.
+    unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) == 1 }
+}
+
+/// Lets the kernel ask a silent peer of a TCP connection whether it is still there: after `idle` seconds, every `interval`
+/// seconds, `probes` times.
+pub fn keep_alive(socket: impl AsFd, idle: i32, interval: i32, probes: i32) -> Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let call = "setsockopt(SO_KEEPALIVE)";
+    let seconds = |number: i32| number.unsigned_abs();
+    setsockopt(&socket, sockopt::KeepAlive, &true).named(call)?;
+    setsockopt(&socket, sockopt::TcpKeepIdle, &seconds(idle)).named(call)?;
+    setsockopt(&socket, sockopt::TcpKeepInterval, &seconds(interval)).named(call)?;
+    setsockopt(&socket, sockopt::TcpKeepCount, &seconds(probes)).named(call)
 }
 
 /// What a look into a queue found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Peeked {
     /// Bytes of the message, of which at most the buffer's were copied.
     pub len: usize,
-    /// Descriptors or credentials come with it.
-    pub has_more_than_bytes: bool,
+    /// Name of who sent it, as [`name`].
+    pub sender: Vec<u8>,
+    /// Descriptors that come with it, closed on exec: duplicates of ours.
+    pub rights: Vec<OwnedFd>,
+    /// Process, user and group that come with it.
+    pub credentials: Option<[u32; 3]>,
+    /// More comes with it than was understood.
+    pub has_more: bool,
 }
+
+/// `SCM_MAX_FD` of `net/scm.h`.
+const MAX_RIGHTS: usize = 253;
 
 /// Looks at what the next `recv` would take (or, with `SO_PEEK_OFF`, what comes after that), and leaves it. `EAGAIN` where
 /// there is nothing.
@@ -106,16 +214,58 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> Result<Peeked> {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
+    let mut from = Address::new();
+    let mut control = [0_u64; (MAX_RIGHTS * 4 + 512) / 8];
     // SAFETY: all of it is numbers and pointers that may be null.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = from.as_mut_ptr().cast();
+    message.msg_namelen = size_of::<Address>() as libc::socklen_t;
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-    // SAFETY: `message` names one buffer, which is ours, and no other room: descriptors are not taken.
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: `message` names buffers of ours with their sizes.
     let result = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
-    let len = check("recvmsg", result as i64)?;
-    Ok(Peeked {
-        len,
-        has_more_than_bytes: message.msg_flags & libc::MSG_CTRUNC != 0,
-    })
+    let mut peeked = Peeked {
+        len: check("recvmsg", result as i64)?,
+        sender: from.name(message.msg_namelen),
+        has_more: message.msg_flags & libc::MSG_CTRUNC != 0,
+        ..Peeked::default()
+    };
+    take_control(&message, &mut peeked);
+    Ok(peeked)
+}
+
+/// Takes what the kernel has put into the control buffer.
+fn take_control(message: &libc::msghdr, peeked: &mut Peeked) {
+    // SAFETY: the kernel has set the length of the control buffer, which is ours, to what it has filled.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: it points to a header in the buffer.
+        let head = unsafe { header.read() };
+        // SAFETY: as above; its data follows it.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: it computes a number.
+        let len = head.cmsg_len - unsafe { libc::CMSG_LEN(0) } as usize;
+        // SAFETY: the kernel has filled `len` bytes there.
+        let bytes = unsafe { std::slice::from_raw_parts(data, len) };
+        let words: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|word| u32::from_ne_bytes(word.try_into().expect("4 bytes")))
+            .collect();
+        match (head.cmsg_level, head.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                // SAFETY: the kernel just made these descriptors for us.
+                let own = |fd: u32| unsafe { OwnedFd::from_raw_fd(fd as i32) };
+                peeked.rights.extend(words.into_iter().map(own));
+            }
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
+                peeked.credentials = words.try_into().ok();
+            }
+            _ => peeked.has_more = true,
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
 }

@@ -6,6 +6,7 @@
 //! processor, by sleeping there for a moment. What passed in interrupts while the thread slept makes the answer too late
 //! by as much, never too early: a wait is then longer by a fraction, and not cut short.
 
+use super::vfork;
 use crate::procfs::attributes::{self, Syscall};
 use crate::procfs::{self};
 use crate::sys::clock::{Clock, now_ns};
@@ -20,6 +21,10 @@ pub(super) struct Look {
     at_ns: i64,
     /// The sleep that it was in, if it was in one with a timeout.
     sleep: Option<Sleep>,
+    /// It made a child by `vfork`, and may wait for it.
+    pub(super) in_vfork: bool,
+    /// How often it may go to sleep on its way to the stop: once, and once more in a cgroup's freezer.
+    pub(super) stops: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +48,22 @@ pub(super) fn look(
     clocks: &mut Clocks,
     timed: impl Fn(i32, &[u64; 6]) -> bool,
 ) -> Look {
-    let sleep = match attributes::read_syscall((pid, tid)) {
-        Ok(Syscall::Blocked {
-            call: Some((nr, args)),
-            ..
-        }) if timed(nr, &args) => sleep_of(pid, tid, clocks),
+    let call = match attributes::read_syscall((pid, tid)) {
+        Ok(Syscall::Blocked { call, .. }) => call,
         _ => None,
     };
+    let sleep = match call {
+        Some((nr, args)) if timed(nr, &args) => sleep_of(pid, tid, clocks),
+        _ => None,
+    };
+    let in_vfork = call.is_some_and(|(nr, args)| vfork::is_call(pid, nr, args[0]));
     let at_ns = now_ns(Clock::Monotonic).unwrap_or_default();
-    Look { at_ns, sleep }
+    Look {
+        at_ns,
+        sleep,
+        in_vfork,
+        stops: 1,
+    }
 }
 
 fn sleep_of(pid: Pid, tid: Tid, clocks: &mut Clocks) -> Option<Sleep> {
@@ -76,14 +88,13 @@ pub(super) struct Seen {
 }
 
 impl Look {
-    /// Compares with the thread, stopped now.
-    pub(super) fn after_stop(&self, pid: Pid, tid: Tid) -> Seen {
-        let now = attributes::read_scheduled((pid, tid)).ok().flatten();
-        let sleeps_now = now.map(|now| now.voluntary_switches);
+    /// Compares with the thread, which is stopped now and has gone to sleep so often.
+    pub(super) fn after_stop(&self, sleeps_now: Option<u64>) -> Seen {
         // The stop is one more voluntary switch; a second one was another sleep.
-        let same = self
-            .sleep
-            .filter(|sleep| sleeps_now == Some(sleep.number + 1));
+        let same = self.sleep.filter(|sleep| {
+            let more = sleeps_now.and_then(|now| now.checked_sub(sleep.number));
+            more.is_some_and(|more| (1..=self.stops).contains(&more))
+        });
         Seen {
             since_ns: same.map_or(self.at_ns, |sleep| sleep.since_ns),
             sleeps_before: same.map(|sleep| sleep.number),

@@ -6,18 +6,24 @@
 //! handler for it. Knows nothing of images.
 
 mod asleep;
+mod cgroup;
+mod confined;
 mod net;
 mod note;
 mod remote;
 pub mod resume;
+mod seen;
 mod tree;
+mod vfork;
 
 pub use tree::{Tree, freeze_tree};
 
-use crate::procfs;
+use crate::procfs::{self, status::Status};
 use crate::sys::{self, Pid, Tid, ptrace, wait};
+use arch::native::sigframe;
 use arch::regs::Regs;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// Most passes over the list of threads: each finds only what was born since the one before.
@@ -72,6 +78,24 @@ pub enum Error {
         /// The limit.
         seconds: u64,
     },
+    /// It waits for a child of `vfork`.
+    #[error(
+        "thread {tid} waits for process {child}, its child by vfork, to execute a program or end, and cannot be stopped before; try again then"
+    )]
+    Vfork {
+        /// The thread.
+        tid: i32,
+        /// The child.
+        child: i32,
+    },
+    /// The cgroup to freeze.
+    #[error("cgroup {path}: {reason}")]
+    Cgroup {
+        /// Its folder.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Its tree never stands still.
     #[error("the tree of process {0} grows faster than it can be frozen")]
     Restless(i32),
@@ -104,14 +128,19 @@ pub struct Stopped {
     pub image_regs: Regs,
     /// Blocked signals.
     pub blocked: u64,
-    /// XSAVE area.
+    /// XSAVE area, as far as it is not in its initial state.
     pub xstate: Vec<u8>,
     /// Signal of the group stop it was in.
     pub group_stop: Option<i32>,
     /// `rseq` registration.
     pub rseq: Option<ptrace::RseqConfiguration>,
+    status: Option<Box<Status>>,
     again: Option<resume::Again>,
+    /// How the call that it was stopped in is made again from an image.
+    remade: Option<resume::Again>,
     rest: Option<resume::Rest>,
+    /// It runs under seccomp, which is suspended while we trace it.
+    pub confined: bool,
     note: Option<(Pid, note::Note)>,
     changed: bool,
 }
@@ -121,6 +150,10 @@ pub struct Stopped {
 pub struct Frozen {
     pid: Pid,
     threads: Vec<Stopped>,
+    /// Children that the threads had when the last of them stopped.
+    first_children: Option<Vec<Pid>>,
+    mem: Option<File>,
+    sizes: sigframe::Sizes,
     gate: Option<u64>,
     code: Option<net::Code>,
     net: Option<net::Net>,
@@ -132,45 +165,98 @@ pub struct Frozen {
 /// # Errors
 /// It is missing, may not be traced, ends or does not stop; it is let go then.
 pub fn freeze(pid: Pid, limit: Duration) -> Result<Frozen, Error> {
-    refuse_traced(pid)?;
-    let deadline = Deadline::new(limit);
-    let mut frozen = Frozen {
-        pid,
-        threads: Vec::new(),
-        gate: None,
-        code: net::find(pid),
-        net: None,
-        released: false,
-    };
-    let mut looks = BTreeMap::new();
-    let mut clocks = asleep::Clocks::default();
-    for _ in 0..MAX_PASSES {
-        let fresh: Vec<Tid> = procfs::tasks::read(pid)?
+    Seized::begin(pid)?.finish(&Deadline::new(limit))
+}
+
+/// A process whose threads are seized and told to stop. Dropped, it is let go.
+#[derive(Debug)]
+struct Seized {
+    frozen: Frozen,
+    /// What was seen of its threads while they ran.
+    looks: BTreeMap<i32, asleep::Look>,
+    /// Those whose stop is not awaited yet.
+    stopping: Vec<Tid>,
+}
+
+impl Seized {
+    fn begin(pid: Pid) -> Result<Self, Error> {
+        refuse_traced(pid)?;
+        Ok(Self {
+            frozen: Frozen {
+                pid,
+                threads: Vec::new(),
+                first_children: None,
+                mem: None,
+                sizes: sigframe::Sizes::of_this_machine(),
+                gate: None,
+                code: net::find(pid),
+                net: None,
+                released: false,
+            },
+            looks: BTreeMap::new(),
+            stopping: Vec::new(),
+        })
+    }
+
+    /// Looks at threads that have not been looked at.
+    fn look(&mut self, tids: &[Tid], clocks: &mut asleep::Clocks) -> Result<(), Error> {
+        let pid = self.frozen.pid;
+        for &tid in tids {
+            if self.looks.contains_key(&tid.0) {
+                continue;
+            }
+            let look = asleep::look(pid, tid, clocks, resume::has_timeout);
+            if look.in_vfork {
+                vfork::refuse(pid, tid)?;
+            }
+            self.looks.insert(tid.0, look);
+        }
+        Ok(())
+    }
+
+    /// Seizes the threads that are not seized yet, and returns whether there were any.
+    fn pass(&mut self, clocks: &mut asleep::Clocks) -> Result<bool, Error> {
+        let fresh: Vec<Tid> = procfs::tasks::read(self.frozen.pid)?
             .into_iter()
-            .filter(|tid| !frozen.has(*tid))
+            .filter(|tid| !self.frozen.has(*tid))
             .collect();
-        if fresh.is_empty() {
-            break;
-        }
-        for &tid in &fresh {
-            let look = asleep::look(pid, tid, &mut clocks, resume::has_timeout);
-            looks.insert(tid.0, look);
-        }
-        let seized = seize_all(&fresh, &mut frozen)?;
-        for tid in seized {
-            frozen.stop(tid, &deadline)?;
-        }
+        self.look(&fresh, clocks)?;
+        let seized = seize_all(&fresh, &mut self.frozen)?;
+        self.stopping.extend(seized);
+        Ok(!fresh.is_empty())
     }
-    frozen
-        .threads
-        .sort_by_key(|thread| (thread.tid.0 != pid.0, thread.tid.0));
-    let started = procfs::stat::read(pid)?.starttime;
-    for thread in &mut frozen.threads {
-        thread.read_state()?;
-        resume::settle(pid, thread, &looks[&thread.tid.0], started)?;
+
+    /// Waits until all threads stand still, and reads what their stops tell.
+    fn finish(mut self, deadline: &Deadline) -> Result<Frozen, Error> {
+        let pid = self.frozen.pid;
+        let mut clocks = asleep::Clocks::default();
+        for _ in 0..MAX_PASSES {
+            let is_new = self.pass(&mut clocks)?;
+            for tid in std::mem::take(&mut self.stopping) {
+                self.frozen.stop(tid, deadline)?;
+            }
+            if !is_new {
+                break;
+            }
+        }
+        let Self {
+            mut frozen, looks, ..
+        } = self;
+        drop(clocks);
+        frozen
+            .threads
+            .sort_by_key(|thread| (thread.tid.0 != pid.0, thread.tid.0));
+        frozen.mem = resume::memory(pid);
+        frozen.look_and_read()?;
+        let started = procfs::stat::read(pid)?.starttime;
+        for thread in &mut frozen.threads {
+            let look = &looks[&thread.tid.0];
+            resume::settle(pid, thread, look, started, frozen.mem.as_ref())?;
+        }
+        frozen.suspend_seccomp()?;
+        frozen.code = frozen.code.filter(|code| code.holds(pid));
+        Ok(frozen)
     }
-    frozen.code = frozen.code.filter(|code| code.holds(pid));
-    Ok(frozen)
 }
 
 fn refuse_traced(pid: Pid) -> Result<(), Error> {
@@ -250,6 +336,9 @@ impl Frozen {
                 self.threads.retain(|thread| thread.tid != tid);
                 Ok(())
             }
+            Err(Error::Timeout { .. }) if vfork::waits(self.pid, tid) => {
+                Err(vfork::error(self.pid, tid))
+            }
             Err(error) => Err(error),
         }
     }
@@ -305,9 +394,42 @@ impl Frozen {
     /// ptrace failed, most often because the process ended.
     pub(crate) fn put_back(&mut self) -> Result<(), Error> {
         for thread in &mut self.threads {
-            thread.put_back()?;
+            thread.put_back(&self.sizes, self.mem.as_ref())?;
         }
         self.take_net();
+        Ok(())
+    }
+
+    /// Gives one thread everything back.
+    ///
+    /// # Errors
+    /// As [`Self::put_back`].
+    pub(crate) fn put_back_thread(&mut self, index: usize) -> Result<(), Error> {
+        self.threads[index].put_back(&self.sizes, self.mem.as_ref())
+    }
+
+    /// Returns how large frames are on this machine.
+    pub(crate) fn sizes(&self) -> &sigframe::Sizes {
+        &self.sizes
+    }
+
+    /// Has threads stop again that run code of ours, and waits until all of them do.
+    ///
+    /// # Errors
+    /// ptrace failed, or one of them ended.
+    pub(crate) fn stop_again(
+        &self,
+        threads: std::ops::Range<usize>,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        for thread in &self.threads[threads.clone()] {
+            let interrupted = ptrace::interrupt(thread.tid);
+            thread.did("interrupt the parasite", interrupted)?;
+        }
+        let deadline = Deadline::new(limit);
+        for thread in &self.threads[threads] {
+            await_event_stop(thread.tid, &deadline)?;
+        }
         Ok(())
     }
 
@@ -323,7 +445,8 @@ impl Frozen {
             return;
         }
         for thread in &mut self.threads {
-            let back = resume::go_on(self.pid, thread).and_then(|()| thread.put_back());
+            let mem = self.mem.as_ref();
+            let back = resume::go_on(thread, mem).and_then(|()| thread.put_back(&self.sizes, mem));
             if let Err(error) = back {
                 tracing::error!(
                     "thread {} may not have got its registers back: {error}",
@@ -356,23 +479,26 @@ impl Stopped {
             xstate: Vec::new(),
             group_stop: None,
             rseq: None,
+            status: None,
             again: None,
+            remade: None,
             rest: None,
+            confined: false,
             note: None,
             changed: false,
         }
     }
 
-    fn read_state(&mut self) -> Result<(), Error> {
+    fn read_state(&mut self, sizes: &sigframe::Sizes) -> Result<(), Error> {
         self.regs = self.did("read its registers", ptrace::getregs(self.tid))?;
         self.image_regs = self.regs;
         self.blocked = self.did("read its signal mask", ptrace::get_sigmask(self.tid))?;
         let mut xstate = Vec::new();
-        let read = ptrace::get_regset(self.tid, ptrace::NT_X86_XSTATE, &mut xstate);
+        let (note, area) = (ptrace::NT_X86_XSTATE, sizes.area());
+        let read = ptrace::get_regset_of(self.tid, note, area, &mut xstate);
         self.did("read its extended state", read)?;
-        // The room offered is several times what the kernel fills, and every thread has one.
-        xstate.shrink_to_fit();
-        self.xstate = xstate;
+        // Room for tiles is most of it, and every thread has one.
+        self.xstate = xstate[..sizes.used(&xstate)].to_vec();
         self.rseq = ptrace::rseq_configuration(self.tid)
             .ok()
             .filter(|rseq| rseq.addr.0 != 0);
@@ -408,8 +534,22 @@ impl Stopped {
         self.did("set its registers", ptrace::setregs(self.tid, &self.regs))
     }
 
+    /// Returns what `/proc` says of the thread, read once since it stands still.
+    pub(crate) fn status(&mut self, pid: Pid) -> Result<&Status, Error> {
+        let status = match self.status.take() {
+            Some(status) => status,
+            None => Box::new(procfs::status::read((pid, self.tid))?),
+        };
+        Ok(self.status.insert(status))
+    }
+
+    /// Returns what [`Self::status`] would, if it was read already.
+    pub(crate) fn known_status(&self) -> Option<&Status> {
+        self.status.as_deref()
+    }
+
     /// Gives the thread everything back. It has to stand still.
-    pub(crate) fn put_back(&mut self) -> Result<(), Error> {
+    fn put_back(&mut self, sizes: &sigframe::Sizes, mem: Option<&File>) -> Result<(), Error> {
         if !self.changed {
             return Ok(());
         }
@@ -418,14 +558,16 @@ impl Stopped {
             "put its signal mask back",
             ptrace::set_sigmask(self.tid, self.blocked),
         )?;
-        let set = ptrace::set_regset(self.tid, ptrace::NT_X86_XSTATE, &self.xstate);
+        let mut xstate = self.xstate.clone();
+        xstate.resize(sizes.area(), 0);
+        let set = ptrace::set_regset(self.tid, ptrace::NT_X86_XSTATE, &xstate);
         self.did("put its extended state back", set)?;
         self.did(
             "put its registers back",
             ptrace::setregs(self.tid, &self.regs),
         )?;
-        if let Some((pid, note)) = &mut self.note {
-            note.renew(*pid, self.tid, &self.regs);
+        if let (Some((pid, note)), Some(mem)) = (&mut self.note, mem) {
+            note.renew((*pid, self.tid), &self.regs, mem);
         }
         self.changed = false;
         Ok(())
@@ -451,6 +593,11 @@ impl Deadline {
         }
     }
 
+    /// Returns whether it has passed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() > end)
+    }
+
     /// Waits for news of a thread.
     pub(crate) fn news(&self, tid: Tid) -> Result<wait::WaitStatus, Error> {
         let mut looks = 0;
@@ -466,7 +613,7 @@ impl Deadline {
                 None => std::thread::sleep(Duration::from_micros(100)),
             }
             looks += 1;
-            if self.end.is_some_and(|end| Instant::now() > end) {
+            if self.is_over() {
                 return Err(Error::Timeout {
                     tid: tid.0,
                     seconds: self.seconds,

@@ -126,9 +126,9 @@ impl Code {
     }
 
     /// Makes a net for the leader, not yet laid; `None` where there is no place for it.
-    pub(super) fn net(&self, pid: Pid, leader: &Stopped) -> Option<Net> {
+    pub(super) fn net(&self, pid: Pid, leader: &Stopped, sizes: &sigframe::Sizes) -> Option<Net> {
         let mut frame = vec![0; sigframe::ROOM];
-        let len = sigframe::len(&leader.xstate);
+        let len = sizes.frame(&leader.xstate);
         let at = leader.regs.rsp.checked_sub(BELOW_RED_ZONE + len as u64)? & !63;
         // Threads of some languages stand on small stacks in the heap; below those other things are in use.
         let is_stack = self.stack[0] <= at && leader.regs.rsp <= self.stack[1];
@@ -136,7 +136,8 @@ impl Code {
             return None;
         }
         let (regs, blocked) = (return_regs(leader), leader.blocked);
-        sigframe::build(at, &regs, blocked, &leader.xstate, &mut frame)?;
+        let state = (sizes, &leader.xstate[..]);
+        sigframe::build(at, &regs, blocked, state, &mut frame)?;
         frame[..8].copy_from_slice(&self.trampoline.to_le_bytes());
         frame.truncate(len);
         let path = format!("/proc/{}/mem", pid.0);

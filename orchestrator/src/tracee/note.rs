@@ -8,11 +8,11 @@
 //! come: whoever stopped the thread last may have been killed before it could renew the note.
 
 use super::resume::BELOW_RED_ZONE;
-use crate::procfs::attributes;
+use crate::procfs::status;
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::{Pid, Tid};
 use arch::regs::Regs;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -60,13 +60,14 @@ impl Note {
     }
 
     /// Leaves it anew: the thread went to sleep for us meanwhile.
-    pub(super) fn renew(&mut self, pid: Pid, tid: Tid, regs: &Regs) {
-        let mem = OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/{}/mem", pid.0));
-        if let (Ok(Some(now)), Ok(mem)) = (attributes::read_scheduled((pid, tid)), mem) {
-            self.sleeps = now.voluntary_switches;
-            self.leave(regs, &mem);
+    pub(super) fn renew(&mut self, (pid, tid): (Pid, Tid), regs: &Regs, mem: &File) {
+        // One without an end is believed whatever the number.
+        if self.end_ns != ENDLESS
+            && let Ok(status) = status::read((pid, tid))
+            && let Some(sleeps) = status.voluntary_switches
+        {
+            self.sleeps = sleeps;
+            self.leave(regs, mem);
         }
     }
 

@@ -25,7 +25,7 @@ impl Frozen {
     /// # Errors
     /// The process ended, or ptrace failed.
     pub(crate) fn remote_raw(&mut self, nr: i64, args: [u64; 6]) -> Result<i64, Error> {
-        let (gate, rsp) = self.place()?;
+        let (gate, rsp, on_net) = self.place()?;
         let leader = &mut self.threads[0];
         let [rdi, rsi, rdx, r10, r8, r9] = args;
         let orig_rax = u64::MAX;
@@ -42,10 +42,26 @@ impl Frozen {
             orig_rax,
             ..leader.regs
         };
-        leader.hijack(&regs)?;
-        for _ in 0..2 {
+        if leader.confined && on_net {
+            // As `rt_sigreturn` from behind the return address, which is what it does should we die now.
+            let home = Regs {
+                rax: libc::SYS_rt_sigreturn as u64,
+                rsp: rsp + size_of::<u64>() as u64,
+                ..regs
+            };
+            leader.hijack(&home)?;
+            step_to_syscall_stop(leader.tid)?;
+            let entered = Regs {
+                rip: gate + SYSCALL.len() as u64,
+                orig_rax: nr as u64,
+                ..regs
+            };
+            leader.hijack(&entered)?;
+        } else {
+            leader.hijack(&regs)?;
             step_to_syscall_stop(leader.tid)?;
         }
+        step_to_syscall_stop(leader.tid)?;
         let after = leader.did("read its registers", ptrace::getregs(leader.tid))?;
         Ok(after.rax as i64)
     }
@@ -70,17 +86,17 @@ impl Frozen {
         }
     }
 
-    /// Returns the `syscall` instruction and the stack pointer for a call: on a net where one can be laid.
-    fn place(&mut self) -> Result<(u64, u64), Error> {
+    /// Returns the `syscall` instruction and the stack pointer for a call, on a net where one can be laid, and whether it is.
+    fn place(&mut self) -> Result<(u64, u64, bool), Error> {
         if let (None, Some(code)) = (&self.net, &self.code) {
-            self.net = code.net(self.pid, &self.threads[0]);
+            self.net = code.net(self.pid, &self.threads[0], &self.sizes);
         }
         if let (Some(net), Some(code)) = (&mut self.net, &self.code)
             && net.lay()
         {
-            return Ok((code.call, net.rsp));
+            return Ok((code.call, net.rsp, true));
         }
-        Ok((self.gate()?, self.threads[0].regs.rsp))
+        Ok((self.gate()?, self.threads[0].regs.rsp, false))
     }
 
     fn gate(&mut self) -> Result<u64, Error> {

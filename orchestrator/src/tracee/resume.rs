@@ -17,9 +17,9 @@
 use super::asleep::{Look, Seen};
 use super::note::{Known, Note};
 use super::{Error, Stopped};
-use crate::procfs;
+use crate::procfs::status::Status;
+use crate::sys::Pid;
 use crate::sys::clock::{Clock, now_ns};
-use crate::sys::{Pid, Tid};
 use arch::regs::Regs;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -109,6 +109,7 @@ pub(super) fn settle(
     thread: &mut Stopped,
     look: &Look,
     started: u64,
+    mem: Option<&File>,
 ) -> Result<(), Error> {
     let result = thread.regs.rax as i64;
     thread.rest = Rest::of(&thread.regs);
@@ -116,35 +117,54 @@ pub(super) fn settle(
         || !matches!(result, EINTR | RESTART_BLOCK)
         || thread.group_stop.is_some()
     {
-        return leave_critical_section(pid, thread);
+        return leave_critical_section(thread, mem);
     }
-    let Some(mem) = memory(pid) else {
+    let Some(mem) = mem else {
         return Ok(());
     };
-    let seen = look.after_stop(pid, thread.tid);
-    let Some((nr, timeout, end)) = interrupted(&thread.regs, started, &seen, &mem) else {
+    let status = thread.status(pid)?;
+    let seen = look.after_stop(status.voluntary_switches);
+    let has_signal = has_signal(status);
+    let Some((nr, timeout, end)) = interrupted(&thread.regs, started, &seen, mem) else {
         return Ok(());
     };
-    if result == EINTR && has_signal(pid, thread.tid)? {
+    if result == EINTR && has_signal {
         return Ok(());
     }
     let end_ns = match end {
         Known::At(end_ns) => Some(end_ns),
         Known::Endless => None,
         Known::Not => {
-            total_ns(&thread.regs, timeout, &mem).map(|total| total.saturating_add(seen.since_ns))
+            total_ns(&thread.regs, timeout, mem).map(|total| total.saturating_add(seen.since_ns))
         }
     };
     let again = Again { timeout, end_ns };
-    let regs = make_again(thread.regs, nr, again, &mem);
+    let regs = make_again(thread.regs, nr, again, mem);
     thread.image_regs = regs;
+    thread.remade = Some(again);
     if result == EINTR {
         thread.resume_with(regs)?;
         thread.again = Some(again);
     } else if let Some(sleeps) = seen.sleeps_now {
         let note = Note::new(&thread.regs, started, sleeps, nr, end_ns);
-        note.leave(&thread.regs, &mem);
+        note.leave(&thread.regs, mem);
         thread.note = Some((pid, note));
+    }
+    Ok(())
+}
+
+/// Has a thread make an interrupted call again by its number where the kernel would by `restart_syscall`.
+///
+/// # Errors
+/// ptrace failed.
+pub(super) fn without_restart(thread: &mut Stopped) -> Result<(), Error> {
+    if thread.regs.rax as i64 == RESTART_BLOCK
+        && (thread.regs.orig_rax as i64) >= 0
+        && let Some(again) = thread.remade
+    {
+        thread.resume_with(thread.image_regs)?;
+        thread.again = Some(again);
+        thread.note = None;
     }
     Ok(())
 }
@@ -153,10 +173,10 @@ pub(super) fn settle(
 ///
 /// # Errors
 /// ptrace failed.
-pub(super) fn go_on(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
+pub(super) fn go_on(thread: &mut Stopped, mem: Option<&File>) -> Result<(), Error> {
     if let Some(rest) = thread.rest.take()
-        && let Some(mem) = memory(pid)
-        && rest.take_stop_off(&mem).is_none()
+        && let Some(mem) = mem
+        && rest.take_stop_off(mem).is_none()
     {
         tracing::debug!("thread {}: its timeout is late by this stop", thread.tid.0);
     }
@@ -164,13 +184,14 @@ pub(super) fn go_on(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
         return Ok(());
     };
     let mut regs = thread.regs;
-    if let Some(mem) = memory(pid) {
-        set_left(&mut regs, again, &mem);
+    if let Some(mem) = mem {
+        set_left(&mut regs, again, mem);
     }
     thread.resume_with(regs)
 }
 
-fn memory(pid: Pid) -> Option<File> {
+/// Opens the memory of a process, which stands still: before that it may become another program's.
+pub(super) fn memory(pid: Pid) -> Option<File> {
     let path = format!("/proc/{}/mem", pid.0);
     OpenOptions::new().read(true).write(true).open(path).ok()
 }
@@ -241,9 +262,8 @@ fn number_before(rip: u64, mem: &File) -> Option<i64> {
 }
 
 /// Returns whether a signal waits that the thread would take: then EINTR is the program's to see.
-fn has_signal(pid: Pid, tid: Tid) -> Result<bool, Error> {
-    let status = procfs::status::read((pid, tid))?;
-    Ok((status.sig_pending | status.shared_pending) & !status.sig_blocked != 0)
+fn has_signal(status: &Status) -> bool {
+    (status.sig_pending | status.shared_pending) & !status.sig_blocked != 0
 }
 
 /// Returns the timeout in nanoseconds; `None` = for ever, or a point in time.
@@ -327,14 +347,11 @@ pub(super) fn return_regs(stopped: &Stopped) -> Regs {
 
 /// A thread stopped inside of a restartable sequence goes on at its abort handler, as the kernel would have sent it there
 /// (`kernel/rseq.c`): after other code ran in its place, going on in the middle would be silent corruption.
-fn leave_critical_section(pid: Pid, thread: &mut Stopped) -> Result<(), Error> {
-    let Some(rseq) = thread.rseq else {
+fn leave_critical_section(thread: &mut Stopped, mem: Option<&File>) -> Result<(), Error> {
+    let Some((rseq, mem)) = thread.rseq.zip(mem) else {
         return Ok(());
     };
-    let Ok(mem) = File::open(format!("/proc/{}/mem", pid.0)) else {
-        return Ok(());
-    };
-    let Some(abort) = abort_address(&mem, rseq.addr.0, thread.regs.rip) else {
+    let Some(abort) = abort_address(mem, rseq.addr.0, thread.regs.rip) else {
         return Ok(());
     };
     let regs = Regs {

@@ -116,6 +116,7 @@ fn is_list(name: &str) -> bool {
         "tty-info",
         "pstree",
         "pagemap",
+        "ipcns-shm",
     ]
     .iter()
     .any(|list| name.starts_with(list))

@@ -1,6 +1,5 @@
 //! A snapshot that has one of everything the format can hold.
 
-use orchestrator::snapshot::file::Termios;
 use orchestrator::snapshot::*;
 
 const PAGE: u64 = 4096;
@@ -140,7 +139,16 @@ fn files() -> Vec<OpenFile> {
             FileKind::Regular(regular("/run/x.sock", 0o140_755)),
         ),
         open(14, libc::O_RDONLY, FileKind::Pipe(PipeEnd { pipe_id: 78 })),
+        open(90, libc::O_RDWR, FileKind::PidFd(gone())),
     ]
+}
+
+fn gone() -> PidFd {
+    PidFd {
+        of: None,
+        ino: 500,
+        exit_status: Some(9),
+    }
 }
 
 fn terminal() -> TerminalInfo {
@@ -162,7 +170,31 @@ fn terminal() -> TerminalInfo {
         winsize: Some([24, 80, 1, 2]),
         uid: 5,
         gid: 6,
-        ..TerminalInfo::default()
+        device: 0x8804,
+        exclusive: true,
+        packet_mode: true,
+        packet_status: 36,
+        is_unopened: true,
+        flow: Flow::Held,
+        termios_locked: Some(Termios {
+            flags: [0, 0, 0, 8],
+            chars: vec![0; 19],
+            ..Termios::default()
+        }),
+        waiting: vec![
+            Waiting {
+                bytes: b"line\n".to_vec(),
+                end: LineEnd::Byte,
+            },
+            Waiting {
+                bytes: Vec::new(),
+                end: LineEnd::Eof,
+            },
+            Waiting {
+                bytes: b"half".to_vec(),
+                end: LineEnd::Open,
+            },
+        ],
     }
 }
 
@@ -471,6 +503,23 @@ fn attributes() -> Task {
     }
 }
 
+fn segment() -> ShmSegment {
+    ShmSegment {
+        perm: IpcPerm {
+            id: 32_771,
+            key: 0xffff_fff0,
+            uid: 5,
+            gid: 6,
+            cuid: 7,
+            cgid: 8,
+            mode: 0o3640,
+        },
+        size: 12_388,
+        huge: 0,
+        made: Some((77, 1_795_204_716)),
+    }
+}
+
 fn root_ids() -> TaskIds {
     TaskIds {
         vm: 1,
@@ -488,7 +537,16 @@ fn root_ids() -> TaskIds {
     }
 }
 
-/// Returns the snapshot; its pages are in the files 3, 4 and 5, of 11, 1 and 2 pages.
+fn filters() -> Vec<SeccompFilter> {
+    let filter = |prev, flags| SeccompFilter {
+        prev,
+        program: vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f],
+        flags,
+    };
+    vec![filter(None, 2), filter(Some(0), 0)]
+}
+
+/// Returns the snapshot; its pages are in the files 3 to 6, of 11, 1, 2 and 1 pages.
 pub fn snapshot() -> Snapshot {
     let run = |pages_id: u32, start: u64, pages: u64| PageRun {
         start,
@@ -499,9 +557,12 @@ pub fn snapshot() -> Snapshot {
         },
     };
     Snapshot {
+        parent_files: Default::default(),
+        seccomp: filters(),
         ghosts: Vec::new(),
         fifos: Vec::new(),
         locks: Vec::new(),
+        segments: vec![segment()],
         origin: Origin {
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),
@@ -549,9 +610,14 @@ pub fn snapshot() -> Snapshot {
                 size: 5000,
                 pages: vec![run(5, 0, 2)],
             },
+            SharedMemory {
+                id: 32_771,
+                size: 12_388,
+                pages: vec![run(6, 0, 1)],
+            },
         ],
     }
 }
 
 /// Files of pages that [`snapshot`] names, with their numbers of pages.
-pub const PAGES: [(u32, u64); 3] = [(3, 11), (4, 1), (5, 2)];
+pub const PAGES: [(u32, u64); 4] = [(3, 11), (4, 1), (5, 2), (6, 1)];

@@ -3,14 +3,14 @@
 use super::{FileTable, regular_of};
 use crate::dump::Error;
 use crate::image::ImageWriter;
-use crate::procfs::mountinfo::{self, Mount};
+use crate::procfs::mountinfo::Mount;
 use crate::snapshot::*;
-use crate::sys::{Pid, file};
+use crate::sys::{file, folder};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// What `/proc` adds to the name of a file that has none any more.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 /// Units of `st_blocks`, in bytes.
 const BLOCK: u64 = 512;
 
@@ -53,10 +53,6 @@ impl FileTable {
         if let Some(known) = self.ghosts.iter().find(|found| found.inode == inode) {
             return Ok(known.ghost.id);
         }
-        if !matches!(stat.kind(), libc::S_IFREG | libc::S_IFDIR) {
-            let reason = "it was deleted, and of its kind only files and folders are kept";
-            return Err((reason.into(), String::new()));
-        }
         self.refuse_unmade(stat)?;
         let taken = stat.blocks * BLOCK;
         if stat.kind() == libc::S_IFREG && taken > self.choices.ghost_limit {
@@ -80,6 +76,8 @@ impl FileTable {
                 inode: (stat.packed_dev() as u32, stat.ino),
                 times_us: [stat.atime, stat.mtime].map(micros),
                 size: stat.size,
+                rdev: stat.packed_rdev() as u32,
+                target: target_of(own, stat).map_err(|error| lost(&error))?,
                 ..Ghost::default()
             },
             inode,
@@ -91,18 +89,11 @@ impl FileTable {
     /// Refuses files of file systems on which nobody makes files: the kernel's own ones (message queues, shared memory), which
     /// are mounted nowhere, and those that show what the kernel has.
     fn refuse_unmade(&mut self, stat: &file::FileStat) -> Result<(), (String, String)> {
-        let mounts = match &self.mounts {
-            Some(mounts) => mounts,
-            None => {
-                let read = mountinfo::read(Pid::this()).unwrap_or_default();
-                self.mounts.insert(read)
-            }
-        };
         let is_here = |mount: &&Mount| match stat.mnt_id {
             Some(id) => i64::from(mount.id) == id as i64,
             None => mount.dev == stat.dev,
         };
-        let reason = match mounts.iter().find(is_here) {
+        let reason = match self.mounts().iter().find(is_here) {
             None => "it is a file of the kernel's own, which is not kept yet".into(),
             Some(mount) if SHOWN.contains(&&*mount.fs_type) => {
                 let kind = String::from_utf8_lossy(&mount.fs_type);
@@ -131,6 +122,14 @@ impl FileTable {
             .iter()
             .map(|found| found.ghost.clone())
             .collect())
+    }
+}
+
+/// Returns where a symbolic link leads; nothing for anything else.
+fn target_of(own: &OwnedFd, stat: &file::FileStat) -> Result<Vec<u8>, crate::sys::Error> {
+    match stat.kind() {
+        libc::S_IFLNK => folder::read_symlink(own),
+        _ => Ok(Vec::new()),
     }
 }
 

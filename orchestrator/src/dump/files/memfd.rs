@@ -1,13 +1,31 @@
 //! memfds: the inode once, with its content to be read later, and a description for each way that it was opened.
 
 use super::{FileTable, HUGETLBFS_MAGIC};
+use crate::dump::areas::content_id;
 use crate::procfs::{self, smaps};
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
 use crate::sys::{Pid, fd as kernel, file};
 use std::os::fd::OwnedFd;
 
+/// `MFD_HUGETLB` of `linux/memfd.h`; the size of the pages stands where flags of `mmap` have it.
+const MFD_HUGETLB: u32 = 4;
+
 impl FileTable {
+    /// Returns the description for shared mappings of the memfd with this content id, if there is such a memfd.
+    pub fn memfd_mapping(&mut self, shmid: u64) -> Option<FileId> {
+        let inode_id = self.memfds.iter().find(|memfd| memfd.shmid == shmid)?.id;
+        let is_it = |file: &&OpenFile| matches!(file.kind, FileKind::Memfd(memfd) if memfd.inode_id == inode_id);
+        let known = self.files.iter().filter(is_it).map(|file| file.id);
+        let known: Vec<FileId> = known.collect();
+        let flags = libc::O_RDWR as u32;
+        let found = known
+            .into_iter()
+            .find(|id| self.is_mapping_only(*id, flags));
+        let kind = FileKind::Memfd(MemfdFile { inode_id, pos: 0 });
+        Some(found.unwrap_or_else(|| self.add(flags, Owner::default(), kind)))
+    }
+
     /// Returns the description of a mapped memfd: that of a descriptor on it, or one for the mapping alone.
     pub fn mapped_memfd(
         &mut self,
@@ -72,13 +90,12 @@ impl FileTable {
         stat: &file::FileStat,
         link: &[u8],
     ) -> Result<u32, String> {
-        let shmid = stat.ino;
+        let shmid = content_id(stat.ino);
         if let Some(known) = self.memfds.iter().find(|memfd| memfd.shmid == shmid) {
             return Ok(known.id);
         }
-        if file::fstatfs(own).is_ok_and(|fs| fs.magic == HUGETLBFS_MAGIC) {
-            return Err("a memfd of huge pages is not kept yet".into());
-        }
+        let huge = file::fstatfs(own).ok();
+        let huge = huge.filter(|fs| fs.magic == HUGETLBFS_MAGIC);
         let name = link.strip_prefix(b"/memfd:").unwrap_or(link);
         let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
         if kernel::write_hint(own).is_some_and(|hint| hint != 0) {
@@ -95,7 +112,9 @@ impl FileTable {
             size: stat.size,
             shmid,
             seals: kernel::seals(own).unwrap_or(0),
-            hugetlb_flag: 0,
+            hugetlb_flag: huge.map_or(0, |fs| {
+                MFD_HUGETLB | fs.block_size.trailing_zeros() << libc::MAP_HUGE_SHIFT
+            }),
             mode: Some(stat.mode),
         });
         Ok(id)
@@ -105,7 +124,7 @@ impl FileTable {
     pub fn memfd_content(&self, shmid: u64) -> Option<&OwnedFd> {
         self.memfd_files
             .iter()
-            .find(|(_, inode, _)| *inode == shmid)
+            .find(|(_, inode, _)| content_id(*inode) == shmid)
             .map(|(.., own)| own)
     }
 }

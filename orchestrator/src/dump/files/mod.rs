@@ -3,11 +3,20 @@
 //! Descriptors of the frozen process are fetched by `pidfd_getfd`: nothing is opened in the target, and what is asked of
 //! the copy is asked of the same open file description. Duplicates are told by kcmp, and only among descriptors of one inode.
 
+mod before;
+mod bpf;
 mod epoll;
+mod fetch;
 mod ghosts;
+mod irmap;
+mod links;
 mod locks;
 mod memfd;
+mod namespaces;
+mod notify;
+mod pidfds;
 mod pipes;
+mod ptys;
 mod sockets;
 mod terminal;
 
@@ -17,15 +26,21 @@ use crate::error::Refusal;
 use crate::procfs::{self, fdinfo};
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
-use crate::sys::{self, Pid, RemoteFd, fd as kernel, file};
+use crate::sys::{Pid, RemoteFd, fd as kernel, file};
+pub use before::Before;
 use epoll::FoundEpoll;
+use fetch::Fetched;
 use ghosts::FoundGhost;
+use links::FoundLink;
+use pidfds::FoundPidFd;
 use pipes::FoundPipe;
-use sockets::FoundSocket;
+pub use sockets::Outside;
+use sockets::Sockets;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use terminal::FoundTerminal;
 
 /// `HUGETLBFS_MAGIC` of `linux/magic.h`.
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
@@ -49,13 +64,17 @@ pub struct FileTable {
     /// Pipes; their bytes are read once nothing can refuse the dump any more.
     pipes: Vec<FoundPipe>,
     fifos: Vec<FoundPipe>,
-    sockets: Vec<FoundSocket>,
+    sockets: Sockets,
+    /// A descriptor of each terminal.
+    found_terminals: Vec<FoundTerminal>,
     /// Locks on files.
     pub locks: Vec<FileLock>,
     /// Those of processes that were told: process, file, first byte, number of bytes.
     posix_locks: BTreeSet<(i32, Inode, u64, u64)>,
     epolls: Vec<FoundEpoll>,
+    pidfds: Vec<FoundPidFd>,
     ghosts: Vec<FoundGhost>,
+    links: Vec<FoundLink>,
     choices: Choices,
     /// Mounts, once they were needed.
     mounts: Option<Vec<procfs::mountinfo::Mount>>,
@@ -66,19 +85,29 @@ pub struct FileTable {
     known: BTreeMap<Inode, Vec<Known>>,
     /// Those that a descriptor refers to.
     described: BTreeSet<FileId>,
+    /// Descriptors of which it is not known whether they are closed by `execve`: process and number, in their order.
+    pub unsure: Vec<(Pid, i32)>,
     /// All descriptors of all tasks.
     entries: Vec<(Pid, FdEntry)>,
 }
 
 /// What the user allows.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Choices {
     /// Most bytes of a deleted file that is kept.
     pub ghost_limit: u64,
+    /// A file that was deleted under its name, and has others, gets one more.
+    pub link_remap: bool,
+    /// Pipes whose other end may lie outside, by inode.
+    pub external_pipes: Vec<u64>,
+    /// Where else to look for names of what is watched.
+    pub irmap_paths: Vec<std::path::PathBuf>,
     /// Locks on files are kept.
     pub file_locks: bool,
     /// A job of a shell: its terminal lies outside.
     pub shell_job: bool,
+    /// Connections that leave the tree.
+    pub outside: Outside,
 }
 
 /// A device and an inode of it.
@@ -90,15 +119,6 @@ struct Known {
     pid: Pid,
     fd: RemoteFd,
     id: FileId,
-}
-
-/// A descriptor that was fetched.
-struct Fetched {
-    fd: RemoteFd,
-    own: OwnedFd,
-    stat: file::FileStat,
-    info: fdinfo::FdInfo,
-    link: Vec<u8>,
 }
 
 /// Why an object is refused, and what would let it pass.
@@ -152,11 +172,11 @@ impl FileTable {
         self.add_for_mapping((path.to_vec(), None, writable), regular)
     }
 
-    /// Returns the description for mappings of a deleted file, which `own` refers to and had this name.
+    /// Returns the description for mappings of a file that is no longer found by the name that it had, which `own` refers to.
     ///
     /// # Errors
-    /// As [`FileTable::ghost`].
-    pub fn mapped_ghost(
+    /// As [`FileTable::ghost`], and as [`FileTable::linked`].
+    pub fn mapped_deleted(
         &mut self,
         own: &OwnedFd,
         stat: &file::FileStat,
@@ -167,7 +187,8 @@ impl FileTable {
         if let Some(&known) = self.mapped.get(&key) {
             return Ok(known);
         }
-        let regular = self.ghost(own, stat, link, 0)?;
+        let found = fetch::at(link, stat);
+        let regular = self.named_file((own, link), stat, found.as_ref(), 0)?;
         Ok(self.add_for_mapping(key, regular))
     }
 
@@ -212,35 +233,33 @@ impl FileTable {
     pub fn collect(
         &mut self,
         pid: Pid,
+        before: &Before,
         refusals: &mut Vec<Refusal>,
     ) -> Result<Vec<FdEntry>, super::Error> {
         let pidfd = kernel::pidfd_open(pid).map_err(super::Error::Own)?;
         let mut entries = Vec::new();
-        for fd in procfs::fd::read(pid)? {
-            let own = kernel::pidfd_getfd(&pidfd, fd).map_err(super::Error::Own)?;
-            let stat = file::statx(&own).map_err(super::Error::Own)?;
-            let info = caught_up(pid, fd, &own, fdinfo::read(pid, fd)?)?;
-            let link = procfs::fd::read_target(pid, fd)?;
-            let cloexec = info.flags & libc::O_CLOEXEC as u32 != 0;
-            let fetched = Fetched {
-                fd,
-                own,
-                stat,
-                info,
-                link,
-            };
-            match self.description(pid, fetched) {
-                Ok(file) => entries.push(FdEntry {
-                    fd: fd.0,
-                    cloexec,
-                    file,
-                }),
-                Err((object, reason, remedy)) => refusals.push(Refusal {
-                    task: pid.0,
-                    object: format!("descriptor {fd} ({object})"),
-                    reason,
-                    remedy,
-                }),
+        let fds = procfs::fd::read(pid)?;
+        fetch::make_room(fds.len());
+        for some in fds.chunks(fetch::WINDOW) {
+            for fetched in fetch::fetch_all(pid, &pidfd, some, before)? {
+                let fd = fetched.fd;
+                let cloexec = fetched.cloexec.unwrap_or_else(|| {
+                    self.unsure.push((pid, fd.0));
+                    false
+                });
+                match self.description(pid, fetched) {
+                    Ok(file) => entries.push(FdEntry {
+                        fd: fd.0,
+                        cloexec,
+                        file,
+                    }),
+                    Err((object, reason, remedy)) => refusals.push(Refusal {
+                        task: pid.0,
+                        object: format!("descriptor {fd} ({object})"),
+                        reason,
+                        remedy,
+                    }),
+                }
             }
         }
         self.entries
@@ -250,6 +269,7 @@ impl FileTable {
 
     /// Settles what can be told only when the descriptors of all tasks are known.
     pub fn settle(&mut self, refusals: &mut Vec<Refusal>) {
+        self.read_sockets(refusals);
         self.resolve_epolls(refusals);
         self.connect_sockets(refusals);
         self.refuse_half_outside(refusals);
@@ -283,14 +303,9 @@ impl FileTable {
         Ok(id)
     }
 
-    fn new_description(&mut self, pid: Pid, seen: Fetched) -> Result<FileId, Refused> {
+    fn new_description(&mut self, pid: Pid, mut seen: Fetched) -> Result<FileId, Refused> {
         let flags = seen.info.flags & !(libc::O_CLOEXEC as u32);
-        let is_path_only = flags & libc::O_PATH as u32 != 0;
-        let owner = if is_path_only {
-            Owner::default()
-        } else {
-            owner_of(&seen.own)
-        };
+        let owner = seen.owner;
         let pos = seen.info.pos.max(0) as u64;
         for line in &seen.info.other {
             let line = String::from_utf8_lossy(line);
@@ -304,23 +319,20 @@ impl FileTable {
             links: seen.stat.nlink.into(),
             flags,
         });
-        let kind = match (class, seen.info.kind) {
-            (Class::Path, _) => {
-                FileKind::Regular(self.path_file(&seen.own, &seen.link, &seen.stat, pos)?)
-            }
+        let told = std::mem::replace(&mut seen.info.kind, fdinfo::Kind::Plain);
+        let kind = match (class, told) {
+            (Class::Path, _) => FileKind::Regular(self.path_file(&seen, pos)?),
             (Class::Device, _) => FileKind::Device(DeviceFile {
-                node: self.path_file(&seen.own, &seen.link, &seen.stat, pos)?,
+                node: self.path_file(&seen, pos)?,
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
-            (Class::Socket, _) if seen.info.in_flight != 0 => {
-                let number = seen.info.in_flight;
-                let reason = format!("{number} descriptors wait in it, which is not kept yet");
-                return Err((reason, String::new()));
+            (Class::Socket, _) => {
+                let in_flight = seen.info.in_flight;
+                self.socket(&seen.own, seen.stat.ino, (pid, seen.fd), in_flight)?
             }
-            (Class::Socket, _) => self.socket(&seen.own, seen.stat.ino, (pid, seen.fd))?,
             (Class::Fifo, _) => {
-                let node = self.path_file(&seen.own, &seen.link, &seen.stat, pos)?;
+                let node = self.path_file(&seen, pos)?;
                 self.fifo(node, flags, (pid, seen.fd), (seen.stat.ino, seen.own))
             }
             (Class::EventFd, fdinfo::Kind::EventFd(eventfd)) => {
@@ -346,18 +358,23 @@ impl FileTable {
                 FileKind::SignalFd(SignalFd { mask })
             }
             (Class::Epoll, kind) => self.epoll(kind, &seen.own, (pid, seen.fd)),
+            (Class::BpfMap, fdinfo::Kind::BpfMap { memlock, is_frozen }) => {
+                FileKind::BpfMap(self.bpf_map(&seen.own, flags, (memlock, is_frozen))?)
+            }
+            (Class::PidFd, fdinfo::Kind::Pidfd(numbers)) => {
+                FileKind::PidFd(self.pidfd(&numbers, &seen.own, seen.stat.ino, (pid, seen.fd)))
+            }
+            (Class::Inotify, kind) => self.inotify(kind, &seen.own)?,
+            (Class::Fanotify, kind) => self.fanotify(kind, &seen.own)?,
+            (Class::Namespace, _) => FileKind::Namespace(namespaces::namespace(&seen.link, flags)?),
             (Class::Memfd, _) => {
                 return self
                     .add_memfd(seen.own, &seen.stat, &seen.link, flags, owner, pos)
                     .map_err(|reason| (reason, String::new()));
             }
-            (Class::Terminal, _) if !self.choices.shell_job => {
-                return Err((
-                    "it is a terminal that others use too".into(),
-                    "use --shell-job to keep it for a job of a shell".into(),
-                ));
+            (Class::Terminal, _) => {
+                self.terminal((pid, seen.fd), seen.own, &seen.link, &seen.stat)?
             }
-            (Class::Terminal, _) => self.terminal(pid, &seen.own, &seen.link, &seen.stat),
             (Class::Refused(what), _) => {
                 return Err((format!("{what} is not kept yet"), String::new()));
             }
@@ -372,27 +389,31 @@ impl FileTable {
     }
 
     /// Checks that the path still leads to the file; a deleted one is kept.
-    fn path_file(
+    fn path_file(&mut self, seen: &Fetched, pos: u64) -> Result<RegularFile, Refused> {
+        let named = (&seen.own, &seen.link[..]);
+        self.named_file(named, &seen.stat, seen.at_link.as_ref(), pos)
+    }
+
+    /// As [`FileTable::path_file`], for a file that the kernel calls by this name, where `found` is now.
+    fn named_file(
         &mut self,
-        own: &OwnedFd,
-        link: &[u8],
+        (own, link): (&OwnedFd, &[u8]),
         stat: &file::FileStat,
+        found: Option<&file::FileStat>,
         pos: u64,
     ) -> Result<RegularFile, Refused> {
-        if stat.kind() != libc::S_IFLNK {
-            if stat.nlink == 0 {
-                return self.ghost(own, stat, link, pos);
-            }
-            let found = sys::file::statx_path(&terminated(link)).map_err(|_| {
-                let reason =
-                    "it was deleted under this name, and has others, which is not kept yet";
-                (reason.to_string(), String::new())
-            })?;
-            if (found.dev, found.ino) != (stat.dev, stat.ino) {
-                return Err(("another file has taken its path".into(), String::new()));
-            }
+        if stat.nlink == 0 {
+            return self.ghost(own, stat, link, pos);
         }
-        Ok(regular_of(link, stat, pos))
+        let is_it = found.is_some_and(|found| (found.dev, found.ino) == (stat.dev, stat.ino));
+        match link.strip_suffix(ghosts::DELETED) {
+            _ if is_it => Ok(regular_of(link, stat, pos)),
+            Some(path) => self.linked(own, stat, path, pos),
+            None => Err((
+                "another file has taken its path, or its folder is covered by a mount".into(),
+                String::new(),
+            )),
+        }
     }
 }
 
@@ -406,6 +427,7 @@ fn regular_of(path: &[u8], stat: &file::FileStat, pos: u64) -> RegularFile {
         build_id: Vec::new(),
         mnt_id: -1,
         ghost: None,
+        link: None,
     }
 }
 
@@ -425,22 +447,5 @@ fn owner_of(own: &OwnedFd) -> Owner {
         signal,
         kind: owner.kind as u32,
         pid: owner.pid,
-    }
-}
-
-/// A periodic timer that has expired stands still until somebody looks at it, and only then counts what it missed
-/// (`timerfd_gettime`, `fs/timerfd.c`): it is looked at, which the program cannot tell.
-fn caught_up(
-    pid: Pid,
-    fd: RemoteFd,
-    own: &OwnedFd,
-    info: fdinfo::FdInfo,
-) -> Result<fdinfo::FdInfo, super::Error> {
-    match &info.kind {
-        fdinfo::Kind::TimerFd(timer) if timer.interval_ns != 0 && timer.value_ns == 0 => {
-            kernel::timerfd_look(own).map_err(super::Error::Own)?;
-            Ok(fdinfo::read(pid, fd)?)
-        }
-        _ => Ok(info),
     }
 }

@@ -54,7 +54,9 @@ impl FileTable {
 
     /// A pipe of which one end only is inside is refused, unless nobody has the other.
     pub(super) fn refuse_half_outside(&self, refusals: &mut Vec<Refusal>) {
-        for pipe in self.pipes.iter().filter(|pipe| pipe.has != [true, true]) {
+        let external = &self.choices.external_pipes;
+        let half = self.pipes.iter().filter(|pipe| pipe.has != [true, true]);
+        for pipe in half.filter(|pipe| !external.contains(&pipe.inode)) {
             let ready = sys::poll::poll_readable(&[pipe.end.as_fd()], Some(Duration::ZERO));
             let is_alone = ready.is_ok_and(|ready| ready[0].hung_up || ready[0].error);
             if !is_alone {
@@ -63,8 +65,10 @@ impl FileTable {
                     task: pid.0,
                     object: format!("descriptor {fd} (pipe:[{}])", pipe.inode),
                     reason: "a process outside holds the other end of this pipe".into(),
-                    remedy: "start the program with its input and output in files or /dev/null"
-                        .into(),
+                    remedy: format!(
+                        "use --external pipe[{0}], and at the restore --inherit-fd fd[N]:pipe[{0}]; or start the program with its input and output in files or /dev/null",
+                        pipe.inode
+                    ),
                 });
             }
         }

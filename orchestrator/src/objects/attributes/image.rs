@@ -26,6 +26,10 @@ pub(crate) fn to_record(task: &Task, record: &mut pb::TaskCoreEntry) {
     record.flags = task.flags;
     record.comm = task.comm.clone();
     if task.state == TaskState::Zombie {
+        record.ext = task.exit_signal.map(|_| pb::ExtTask {
+            exit_signal: task.exit_signal,
+            ..Default::default()
+        });
         return;
     }
     record.loginuid = task.loginuid;
@@ -38,6 +42,8 @@ pub(crate) fn to_record(task: &Task, record: &mut pb::TaskCoreEntry) {
         autogroup_nice: task.autogroup_nice,
         mdwe: task.mdwe,
         memory_merge: task.memory_merge,
+        exit_signal: task.exit_signal,
+        terminal: task.terminal,
     };
     record.ext = (ext != pb::ExtTask::default()).then_some(ext);
 }
@@ -54,6 +60,8 @@ pub(crate) fn from_record(record: &pb::TaskCoreEntry, task: &mut Task) -> Checke
     task.personality = record.personality;
     task.flags = record.flags;
     task.comm = comm(&record.comm)?;
+    let exit_signal = record.ext.as_ref().and_then(|ext| ext.exit_signal);
+    task.exit_signal = exit_signal.map(signal).transpose()?;
     task.loginuid = record.loginuid.filter(|&uid| uid != LOGINUID_UNSET);
     task.oom_score_adj = record.oom_score_adj;
     if task
@@ -81,6 +89,7 @@ pub(crate) fn from_record(record: &pb::TaskCoreEntry, task: &mut Task) -> Checke
     task.autogroup_nice = ext.autogroup_nice;
     task.mdwe = ext.mdwe;
     task.memory_merge = ext.memory_merge;
+    task.terminal = ext.terminal;
     if task
         .autogroup_nice
         .is_some_and(|nice| !(-20..=19).contains(&nice))

@@ -15,8 +15,9 @@ const F_SEAL_SEAL: u32 = 1;
 const F_SEAL_WRITE: u32 = 8;
 /// `F_ADD_SEALS`.
 const F_ADD_SEALS: u64 = 1033;
-/// Largest huge page, to whose multiple a mapping of any memfd may be rounded up.
-const HUGE: u64 = 1 << 30;
+/// Where the size of huge pages stands in flags, as its logarithm, and the size where none does.
+const HUGE_SHIFT: u32 = 26;
+const HUGE_DEFAULT: u64 = 2 << 20;
 
 /// Adds the inode with size, owner and mode, and returns the number of its first description.
 pub fn plan_create(b: &mut Builder, inode: &MemfdInode) -> i32 {
@@ -48,12 +49,16 @@ pub fn plan_create(b: &mut Builder, inode: &MemfdInode) -> i32 {
 
 /// Returns the bytes of address space to fill it in.
 pub fn mapped_len(inode: &MemfdInode) -> u64 {
-    let unit = if inode.hugetlb_flag == 0 {
-        PAGE_SIZE
-    } else {
-        HUGE
-    };
-    inode.size.next_multiple_of(unit)
+    inode.size.next_multiple_of(page(inode))
+}
+
+/// Returns the size of its pages.
+pub fn page(inode: &MemfdInode) -> u64 {
+    match (inode.hugetlb_flag, inode.hugetlb_flag >> HUGE_SHIFT) {
+        (0, _) => PAGE_SIZE,
+        (_, 0) => HUGE_DEFAULT,
+        (_, log) => 1 << log,
+    }
 }
 
 /// Adds a mapping of all of it at `at`.

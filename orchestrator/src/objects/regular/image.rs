@@ -48,6 +48,7 @@ pub(crate) fn from_record(record: &pb::RegFileEntry) -> Checked<RegularFile> {
             .collect(),
         mnt_id: record.mnt_id.unwrap_or(NO_MOUNT),
         ghost: None,
+        link: None,
     })
 }
 

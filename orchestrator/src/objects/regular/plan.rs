@@ -4,14 +4,16 @@ use crate::plan::Builder;
 use crate::snapshot::RegularFile;
 
 /// Flags of `open` that say how a file is created or opened, and not what the description is afterwards; O_ASYNC needs
-/// an owner first. `O_TMPFILE` is O_DIRECTORY and one bit more, which is not to be opened again.
+/// an owner first.
 const NOT_AGAIN: i32 =
-    libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_CLOEXEC | libc::O_ASYNC | TMPFILE_BIT;
-const TMPFILE_BIT: i32 = 0o20_000_000;
+    libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_CLOEXEC | libc::O_ASYNC;
 
 /// Returns the flags to open something with that had these (`F_GETFL`).
 pub fn open_flags(recorded: u32) -> u32 {
-    recorded & !(NOT_AGAIN as u32)
+    // It is O_DIRECTORY and one bit more, and the file is none.
+    let is_nameless = recorded & libc::O_TMPFILE as u32 == libc::O_TMPFILE as u32;
+    let nameless = if is_nameless { libc::O_TMPFILE } else { 0 };
+    recorded & !((NOT_AGAIN | nameless) as u32)
 }
 
 /// Adds the opening by path, and the offset.

@@ -1,8 +1,19 @@
-//! From the kernel to the fact. All is asked of a copy of the descriptor, which is the same socket.
+//! From the kernel to the fact. All is asked of a copy of the descriptor, which is the same socket. What it is connected to is
+//! told for all sockets at once, by netlink.
+//!
+//! A queue is read with MSG_PEEK, which leaves it; SO_PEEK_OFF and SO_PASSCRED are set for that moment, and only where there is
+//! something to read. An error that waits in a socket is told once, by whichever call comes first: so nothing is asked of
+//! such a socket that would tell it.
 
-use crate::snapshot::{SocketOptions, UnixSocket};
-use crate::sys::socket::{self, Peeked};
-use std::os::fd::AsFd;
+use crate::netlink::unix_diag::Told;
+use crate::snapshot::{SocketOptions, UnixName, UnixSocket, UnixState};
+use crate::sys::file::{FileStat, statx, statx_path};
+use crate::sys::poll::poll_readable;
+use crate::sys::socket;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 /// Options that are numbers, and their values in a new socket: those that are kept.
 pub const KEPT: [(i32, i32); 11] = [
@@ -35,29 +46,69 @@ const REFUSED: [(i32, i32, &str); 12] = [
 ];
 /// `SO_BUF_LOCK` (5.14): bit 0 the size for sending, bit 1 for receiving was set by the program.
 const SO_BUF_LOCK: i32 = 72;
-/// Longest message: more than any buffer may hold by default.
-const MAX_MESSAGE: usize = 16 << 20;
+/// `TCP_ESTABLISHED` and `TCP_LISTEN`.
+const ESTABLISHED: u8 = 1;
+const LISTEN: u8 = 10;
+/// What `/proc` adds to the name of a file that has none any more.
+const DELETED: &[u8] = b" (deleted)";
+/// What the kernel tells of a socket that nobody has given credentials: no process, no user, no group.
+const NO_CREDENTIALS: [u32; 3] = [0, u32::MAX, u32::MAX];
 
-/// Collects a socket, without what it is connected to.
+/// A socket, and whether something waits in it that is to be read.
+#[derive(Debug)]
+pub struct Collected {
+    /// The socket, with an empty queue.
+    pub fact: UnixSocket,
+    /// Its queue is not empty.
+    pub has_messages: bool,
+}
+
+/// Collects a socket, without what it is connected to and what waits in it. `cwd` is the working directory of a process that
+/// has it.
 ///
 /// # Errors
 /// Why it is not kept.
-pub fn collect(own: impl AsFd, ino: u32) -> Result<UnixSocket, String> {
+pub fn collect(own: impl AsFd, ino: u32, told: &Told, cwd: &[u8]) -> Result<Collected, String> {
     let own = own.as_fd();
-    let lost = |error: crate::sys::Error| format!("it cannot be asked: {error}");
+    let kind = socket::option(own, libc::SO_TYPE).map_err(lost)?;
+    let state = match told.state {
+        LISTEN => UnixState::Listening(told.backlog),
+        ESTABLISHED => UnixState::Connected,
+        _ => UnixState::Closed,
+    };
+    let name = match socket::name(own).map_err(lost)? {
+        bytes if bytes.is_empty() => None,
+        bytes => Some(name(own, bytes, cwd)?),
+    };
+    let ready = poll_readable(&[own], Some(Duration::ZERO)).map_err(lost)?[0];
+    if ready.error && kind != libc::SOCK_STREAM {
+        return Err("an error waits in it, which is not kept yet".into());
+    }
+    let credentials = socket::peer_credentials(own).ok();
+    let fact = UnixSocket {
+        ino,
+        kind,
+        state,
+        name,
+        shutdown: told.shutdown,
+        is_reset: ready.error,
+        options: options(own)?,
+        peer_credentials: credentials.filter(|told| *told != NO_CREDENTIALS),
+        ..UnixSocket::default()
+    };
+    let is_listening = matches!(state, UnixState::Listening(_));
+    Ok(Collected {
+        fact,
+        has_messages: ready.readable && !is_listening,
+    })
+}
+
+fn lost(error: crate::sys::Error) -> String {
+    format!("it cannot be asked: {error}")
+}
+
+fn options(own: BorrowedFd<'_>) -> Result<SocketOptions, String> {
     let ask = |option| socket::option(own, option).map_err(lost);
-    let domain = ask(libc::SO_DOMAIN)?;
-    if domain != libc::AF_UNIX {
-        return Err(format!(
-            "a socket of address family {domain} is not kept yet"
-        ));
-    }
-    if ask(libc::SO_ACCEPTCONN)? != 0 {
-        return Err("a listening socket is not kept yet".into());
-    }
-    if socket::name_len(own).map_err(lost)? > size_of::<libc::sa_family_t>() {
-        return Err("a Unix socket with a name is not kept yet".into());
-    }
     for (option, default, name) in REFUSED {
         // An option that this kernel does not know is as in a new socket.
         if socket::option(own, option).is_ok_and(|value| value != default) {
@@ -81,57 +132,66 @@ pub fn collect(own: impl AsFd, ino: u32) -> Result<UnixSocket, String> {
             options.values.push((option, value));
         }
     }
-    let kind = ask(libc::SO_TYPE)?;
-    Ok(UnixSocket {
-        ino,
-        kind,
-        peer: 0,
-        shutdown: 0,
-        options,
-        queue: queue(own, kind).map_err(|error| match error {
-            Some(error) if matches!(error.errno as i32, libc::EINVAL | libc::ENOTCONN) => {
-                "a socket that is connected to nothing is not kept yet".into()
-            }
-            Some(error) => lost(error),
-            None => "what waits in it comes with descriptors or of several senders, which is not kept yet".into(),
-        })?,
-    })
+    Ok(options)
 }
 
-/// Reads what waits in a socket, and leaves it there: the bytes of a stream are one message. `None` = it is not bytes alone.
-fn queue(own: impl AsFd, kind: i32) -> Result<Vec<Vec<u8>>, Option<crate::sys::Error>> {
-    let own = own.as_fd();
-    let mut buffer = vec![0; MAX_MESSAGE];
-    if kind == libc::SOCK_STREAM {
-        let held = crate::sys::fd::readable_bytes(own).map_err(Some)?;
-        return match next(own, &mut buffer)? {
-            Some(peeked) if peeked.len == held => Ok(vec![buffer[..held].to_vec()]),
-            None if held == 0 => Ok(Vec::new()),
-            _ => Err(None),
-        };
+/// Returns the name that a socket was bound to. Whether its file is there is asked of the file itself: somebody else may
+/// have put another one in its place.
+fn name(own: BorrowedFd<'_>, mut bytes: Vec<u8>, cwd: &[u8]) -> Result<UnixName, String> {
+    if bytes[0] == 0 {
+        return Ok(UnixName {
+            bytes,
+            ..UnixName::default()
+        });
     }
-    let mut all = Vec::new();
-    socket::set_option(own, libc::SO_PEEK_OFF, 0).map_err(Some)?;
-    let read = loop {
-        match next(own, &mut buffer) {
-            Ok(Some(peeked)) if peeked.len <= buffer.len() => {
-                all.push(buffer[..peeked.len].to_vec());
-            }
-            Ok(Some(_)) => break Err(None),
-            Ok(None) => break Ok(all),
-            Err(error) => break Err(error),
-        }
+    if bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    let shown = String::from_utf8_lossy(&bytes).into_owned();
+    let untold =
+        |error: &dyn std::fmt::Display| format!("its file {shown} cannot be asked: {error}");
+    let file = socket::unix_file(own).map_err(|error| untold(&error))?;
+    let stat = statx(&file).map_err(|error| untold(&error))?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let link = link.map_err(|error| untold(&error))?.into_os_string();
+    let link = link.as_bytes();
+    let is_deleted = stat.nlink == 0 || link.ends_with(DELETED);
+    let real = link.strip_suffix(DELETED).unwrap_or(link);
+    let mut name = UnixName {
+        folder: Vec::new(),
+        is_deleted,
+        mode: Some([stat.mode, stat.uid, stat.gid]),
+        bytes,
     };
-    socket::set_option(own, libc::SO_PEEK_OFF, -1).map_err(Some)?;
-    read
+    if name.bytes[0] != b'/' {
+        name.folder = folder(&name, real, cwd, &stat);
+    }
+    if !is_deleted && !leads_to(&name.path(), &stat) {
+        let reason = format!(
+            "its file {shown} was renamed, or is seen from another root, which is not kept yet"
+        );
+        return Err(reason);
+    }
+    Ok(name)
 }
 
-/// Looks at the next message; `None` inside = there is none.
-fn next(own: impl AsFd, buffer: &mut [u8]) -> Result<Option<Peeked>, Option<crate::sys::Error>> {
-    match socket::peek(own, buffer) {
-        Ok(peeked) if peeked.has_more_than_bytes => Err(None),
-        Ok(peeked) => Ok(Some(peeked)),
-        Err(error) if error.errno as i32 == libc::EAGAIN => Ok(None),
-        Err(error) => Err(Some(error)),
+fn leads_to(path: &[u8], stat: &FileStat) -> bool {
+    let path = CString::new(path).unwrap_or_default();
+    statx_path(&path).is_ok_and(|found| (found.dev, found.ino) == (stat.dev, stat.ino))
+}
+
+/// Returns the folder that a relative name counts from: the working directory of whoever bound it, which may be another by now.
+fn folder(name: &UnixName, real: &[u8], cwd: &[u8], stat: &FileStat) -> Vec<u8> {
+    let begin = real.strip_suffix(&name.bytes[..]);
+    let begin = begin.and_then(|begin| begin.strip_suffix(b"/"));
+    let in_cwd = UnixName {
+        folder: cwd.to_vec(),
+        ..name.clone()
+    };
+    match begin {
+        _ if !name.is_deleted && leads_to(&in_cwd.path(), stat) => cwd.to_vec(),
+        Some(b"") => b"/".to_vec(),
+        Some(begin) => begin.to_vec(),
+        None => cwd.to_vec(),
     }
 }

@@ -1,5 +1,7 @@
-//! Pairs of connected Unix sockets without names.
+//! Unix sockets.
 
 pub mod collect;
+pub mod hidden;
 pub mod image;
 pub mod plan;
+pub mod queue;

@@ -147,3 +147,39 @@ fn our_own_maps_and_smaps_agree() {
         .all(|vma| !vma.vm_flags.contains(VmFlags::UNKNOWN));
     assert!(known, "this kernel has a flag that the table lacks");
 }
+
+#[test]
+fn parts_are_as_the_whole() {
+    let header = |start: u64, path: &str| {
+        format!(
+            "{start:08x}-{:08x} r--p 00000000 fe:00 1              {path}",
+            start + 4096
+        )
+    };
+    let paths = ["/lib/a", "/lib/a", "", "/lib/b\\012VmFlags:", "[heap]", ""];
+    let headers: Vec<String> = (0..60_u64)
+        .map(|index| header(index << 12, paths[index as usize % paths.len()]))
+        .collect();
+    let areas: Vec<(&[u8], String)> = headers
+        .iter()
+        .map(|header| (header.as_bytes(), block(1, "rd mr", "")))
+        .collect();
+    let text = smaps(&areas);
+    let whole = parse(&text).expect("parses");
+    let mut parts = Parts::default();
+    let (mut from, mut to) = (0, 0);
+    while to < text.len() {
+        to = text.len().min(to + 700);
+        let end = match to == text.len() {
+            true => to,
+            false => from + whole_blocks(&text[from..to]),
+        };
+        parts.add(&text[from..end]).expect("parses");
+        from = end;
+    }
+    assert_eq!(parts.areas.vmas.len(), whole.len());
+    for (part, wanted) in parts.areas.vmas.iter().zip(&whole) {
+        assert_eq!(part.start, wanted.start);
+        assert_eq!(parts.areas.path(part), path(&text, wanted));
+    }
+}

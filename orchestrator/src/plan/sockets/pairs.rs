@@ -1,9 +1,9 @@
 //! Pairs of Unix sockets: both ends are made at once, get their options and what waits in them, and are placed.
 
-use super::descriptors::{SETFL, Users, hold, object, place, raise, set_flags};
-use super::program::Object;
-use super::task::Making;
 use crate::objects::unix;
+use crate::plan::descriptors::{SETFL, Users, hold, object, place, raise, set_flags};
+use crate::plan::program::Object;
+use crate::plan::task::Making;
 use crate::snapshot::{FileKind, OpenFile, UnixSocket};
 
 /// Adds the pair that a socket is one end of.
@@ -50,11 +50,9 @@ pub fn plan_pair(m: &mut Making<'_>, socket: &UnixSocket, users: &Users<'_>) {
 
 /// Returns both ends of a pair: this one first.
 fn ends<'a>(m: &Making<'a>, socket: &UnixSocket) -> Option<[(&'a OpenFile, &'a UnixSocket); 2]> {
-    let find = |ino: u32| {
-        m.files.values().find_map(|file| match &file.kind {
-            FileKind::Unix(socket) if socket.ino == ino => Some((*file, socket)),
-            _ => None,
-        })
+    let find = |ino: u32| match m.sockets.get(&ino).map(|file| (*file, &file.kind)) {
+        Some((file, FileKind::Unix(socket))) => Some((file, socket)),
+        _ => None,
     };
     let (one, other) = (find(socket.ino)?, find(socket.peer)?);
     let is_pair =

@@ -1,0 +1,267 @@
+//! An image set written anew: with all that is ours resolved, so that the peer restores it, or with its pages packed.
+//!
+//! Records are copied as they are; what is made anew is pagemaps, page files and what the inventory says of them. The set is read
+//! and checked as for a restore first, so what is damaged is not passed on.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use proto::{kinds, pb};
+
+use super::codec::{encode, read_one};
+use super::dir::{Dir, failed};
+use super::error::{Error, Result, Wrong};
+use super::pages;
+use super::read::{ImageSet, read};
+use super::write::{
+    IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, is_of_memory,
+};
+use crate::memory::output::{PageOutput, Sink};
+use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Task, Vma};
+use crate::wire::batches::Packing;
+
+/// Bytes copied at a time.
+const CHUNK: u64 = 1 << 20;
+
+/// What a set is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// What the peer restores too.
+    Portable,
+    /// With what is ours; pages packed if so.
+    Native(Option<Packing>),
+}
+
+/// Writes the set in the folder `from` anew into the folder `to`, with the pages of its parents; returns how many pages it has.
+///
+/// # Errors
+/// The set is damaged, or cannot be written.
+pub fn convert(from: &Path, to: &Path, form: Form) -> Result<u64> {
+    let set = read(from)?;
+    let source = Dir::open(from)?;
+    if source.identity()? == Dir::open(to)?.identity()? {
+        return Err(Error::SameFolder { path: to.into() });
+    }
+    let mut conversion = Conversion {
+        set: &set,
+        writer: ImageWriter::create(to)?,
+        form,
+        next_id: 1,
+        pages: 0,
+    };
+    conversion.copy_records(&source)?;
+    conversion.write_memory()?;
+    conversion.write_inventory(&source)?;
+    let Conversion {
+        mut writer, pages, ..
+    } = conversion;
+    writer.put_in_place()?;
+    Ok(pages)
+}
+
+#[derive(Debug)]
+struct Conversion<'a> {
+    set: &'a ImageSet,
+    writer: ImageWriter,
+    form: Form,
+    next_id: u32,
+    pages: u64,
+}
+
+impl Conversion<'_> {
+    fn copy_records(&mut self, source: &Dir) -> Result<()> {
+        let inventory: pb::InventoryEntry = read_one(source, INVENTORY, kinds::INVENTORY)?;
+        let listed = inventory.ext.unwrap_or_default().image;
+        for name in source.names()? {
+            let is_record = name.ends_with(".img") || name == "stats-dump";
+            if !is_record || is_of_memory(&name) || name == INVENTORY {
+                continue;
+            }
+            if let Some(mut file) = source.open_file(&name)? {
+                let mut copy = self.writer.create_file(&name)?;
+                io::copy(&mut file, &mut copy).map_err(|source| failed("copy", &name, source))?;
+                let listed = listed.iter().find(|image| image.name == name);
+                if let Some(records) = listed.and_then(|image| image.records) {
+                    self.writer.has_records(&name, records);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_memory(&mut self) -> Result<()> {
+        let set = self.set;
+        let mut resolved: BTreeMap<i32, Vec<PageRun>> = BTreeMap::new();
+        for task in &set.snapshot.tasks {
+            let Some(mm) = &task.mm else {
+                continue;
+            };
+            let mut runs = mm.pages.clone();
+            if self.form == Form::Portable {
+                let parent = resolved.get(&task.ppid).map(Vec::as_slice);
+                runs = with_parents_pages(task, &runs, parent.unwrap_or_default())?;
+                resolved.insert(task.pid, runs.clone());
+            }
+            self.write_pages(&format!("pagemap-{}.img", task.pid), &runs, &mm.vmas)?;
+        }
+        for memory in &set.snapshot.shared {
+            self.write_pages(
+                &format!("pagemap-shmem-{}.img", memory.id),
+                &memory.pages,
+                &[],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_pages(&mut self, name: &str, runs: &[PageRun], vmas: &[Vma]) -> Result<()> {
+        let pages_id = self.next_id;
+        self.next_id += 1;
+        let sink = Sink::File(self.writer.pages_file(pages_id)?);
+        let sink = match self.form {
+            Form::Native(Some(packing)) => sink.packed(packing),
+            _ => sink,
+        };
+        let mut output = PageOutput::to(sink, pages_id);
+        let mut elsewhere = Vec::new();
+        let mut buffer = Vec::new();
+        for run in runs {
+            match run.at {
+                PageLocation::Here { pages_id, offset } => {
+                    let file = self.set.pages.get(&pages_id);
+                    let file = file
+                        .ok_or_else(|| Wrong::new("its page file is missing").at(name, "pages"))?;
+                    copy(file, offset, run, &mut output, &mut buffer)
+                        .map_err(|source| failed("copy the pages of", name, source))?;
+                }
+                _ => elsewhere.push(*run),
+            }
+        }
+        output
+            .finish()
+            .map_err(|error| failed("write the pages of", name, io::Error::other(error)))?;
+        self.pages += output.pages();
+        let mut runs = output.take_runs();
+        runs.extend(elsewhere);
+        runs.sort_by_key(|run| run.start);
+        let map = pages::encode(&runs, pages_id, vmas).map_err(|wrong| wrong.unwritable(name))?;
+        self.writer.write(name, &map)
+    }
+
+    fn write_inventory(&mut self, source: &Dir) -> Result<()> {
+        let mut inventory: pb::InventoryEntry = read_one(source, INVENTORY, kinds::INVENTORY)?;
+        let ext = inventory.ext.get_or_insert_default();
+        ext.image = self.writer.listing();
+        ext.extensions.retain(|name| name != PAGE_BATCHES);
+        match self.form {
+            Form::Portable => ext.extensions.clear(),
+            Form::Native(Some(_)) => ext.extensions.push(PAGE_BATCHES.into()),
+            Form::Native(None) => {}
+        }
+        inventory.img_version = match ext.extensions.is_empty() {
+            true => IMG_VERSION,
+            false => NATIVE_VERSION,
+        };
+        if *ext == pb::ExtInventory::default() {
+            inventory.ext = None;
+        }
+        self.writer
+            .write(INVENTORY, &encode(kinds::INVENTORY, [&inventory]))
+    }
+}
+
+fn copy(
+    file: &File,
+    offset: u64,
+    run: &PageRun,
+    output: &mut PageOutput,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let len = run.pages * PAGE_SIZE;
+    let mut done = 0;
+    while done < len {
+        let now = (len - done).min(CHUNK);
+        buffer.resize(now as usize, 0);
+        file.read_exact_at(buffer, offset + done)?;
+        output
+            .write(run.start + done, buffer)
+            .map_err(io::Error::other)?;
+        done += now;
+    }
+    Ok(())
+}
+
+/// Returns the runs of a task with those that are as in its parent replaced by the parent's own.
+fn with_parents_pages(task: &Task, runs: &[PageRun], parent: &[PageRun]) -> Result<Vec<PageRun>> {
+    let mut all = Vec::new();
+    for run in runs {
+        if run.at != PageLocation::ParentTask {
+            all.push(*run);
+            continue;
+        }
+        let end = run.start + run.pages * PAGE_SIZE;
+        let first = parent.partition_point(|other| end_of(other) <= run.start);
+        let mut at = run.start;
+        for other in parent[first..].iter().take_while(|other| other.start < end) {
+            let (PageLocation::Here { pages_id, offset }, true) = (other.at, other.start <= at)
+            else {
+                break;
+            };
+            let until = end_of(other).min(end);
+            all.push(PageRun {
+                start: at,
+                pages: (until - at) / PAGE_SIZE,
+                at: PageLocation::Here {
+                    pages_id,
+                    offset: offset + (at - other.start),
+                },
+            });
+            at = until;
+        }
+        if at < end {
+            let name = format!("pagemap-{}.img", task.pid);
+            let words = format!("its parent {} does not have page {at:#x}", task.ppid);
+            return Err(Wrong::new(words).at(&name, format!("run {:#x}", run.start)));
+        }
+    }
+    Ok(all)
+}
+
+fn end_of(run: &PageRun) -> u64 {
+    run.start + run.pages * PAGE_SIZE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_the_parent_are_found_piece_by_piece() {
+        let here = |start, pages, offset| PageRun {
+            start,
+            pages,
+            at: PageLocation::Here {
+                pages_id: 1,
+                offset,
+            },
+        };
+        let parent = [here(0x1000, 2, 0), here(0x3000, 4, 0x8000)];
+        let common = |start, pages| PageRun {
+            start,
+            pages,
+            at: PageLocation::ParentTask,
+        };
+        let task = Task::default();
+        let found = with_parents_pages(&task, &[common(0x2000, 3)], &parent).expect("found");
+        assert_eq!(found, [here(0x2000, 1, 0x1000), here(0x3000, 2, 0x8000)]);
+        for run in [common(0x0, 2), common(0x6000, 2), common(0x9000, 1)] {
+            assert!(
+                with_parents_pages(&task, &[run], &parent).is_err(),
+                "{run:?}"
+            );
+        }
+    }
+}

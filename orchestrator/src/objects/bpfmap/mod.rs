@@ -1,0 +1,4 @@
+//! BPF maps: arrays and hash tables.
+
+pub mod image;
+pub mod plan;

@@ -1,0 +1,4 @@
+//! fanotify and what it watches.
+
+pub mod image;
+pub mod plan;

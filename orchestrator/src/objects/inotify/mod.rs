@@ -1,0 +1,4 @@
+//! inotify and what it watches.
+
+pub mod image;
+pub mod plan;

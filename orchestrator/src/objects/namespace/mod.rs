@@ -1,0 +1,4 @@
+//! Descriptors of namespaces.
+
+pub mod image;
+pub mod plan;

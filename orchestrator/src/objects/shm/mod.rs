@@ -1,0 +1,4 @@
+//! Segments of System V shared memory.
+
+pub mod image;
+pub mod plan;

@@ -1,0 +1,3 @@
+//! Inodes that are watched: what inotify and fanotify have in common.
+
+pub mod image;

@@ -1,0 +1,190 @@
+//! The page server: takes the pages of one dump from a socket and stores them in an images folder, in the peer's protocol.
+//!
+//! It serves one client and ends: with status 0 where all that was sent is stored. What fails here is told to the client by
+//! its errno, so that the dump fails there, with the reason.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+
+use crate::image::{self, PageStore, StoreError};
+use crate::wire::protocol::{self, Holder, LEN, Request};
+
+/// Bytes received at a time.
+const BUFFER: usize = 256 << 10;
+/// Answer to a client whose requests cannot be.
+const BAD_REQUEST: i32 = -libc::EINVAL;
+
+/// Why a page server failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody can be waited for.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The client broke off.
+    #[error("the client is gone before it has sent all: its dump failed, or the connection broke")]
+    Gone(#[source] io::Error),
+    /// The client asks for what is not known.
+    #[error(
+        "the client sent a request that is not known (command {command:#x}, flags {flags:#x}, holder {holder:#x})"
+    )]
+    Request {
+        /// The command.
+        command: u16,
+        /// Its flags.
+        flags: u16,
+        /// Whose pages.
+        holder: u64,
+    },
+    /// The pages cannot be stored.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+}
+
+impl Error {
+    /// Returns what the client is told.
+    fn status(&self) -> i32 {
+        let source = match self {
+            Error::Image(image::Error::Io { source, .. } | image::Error::Folder { source, .. }) => {
+                source
+            }
+            _ => return BAD_REQUEST,
+        };
+        source.raw_os_error().map_or(-libc::EIO, |errno| -errno)
+    }
+}
+
+/// What was received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Address spaces and shared segments.
+    pub holders: u64,
+    /// Pages stored.
+    pub pages: u64,
+}
+
+/// Waits at an address for the client.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn listen(address: &str, port: u16) -> Result<TcpListener, Error> {
+    TcpListener::bind((address, port)).map_err(|source| Error::Listen {
+        address: format!("{address}:{port}"),
+        source,
+    })
+}
+
+/// Serves the client behind a socket, and stores its pages in the folder `dir`.
+///
+/// # Errors
+/// The client is gone before it was done, sends what cannot be, or the pages cannot be stored.
+pub fn serve(socket: TcpStream, dir: &Path) -> Result<Received, Error> {
+    watch(&socket);
+    let mut client = Client::new(socket)?;
+    let mut session = Session {
+        store: PageStore::create(dir).inspect_err(|_| client.tell(-libc::EIO))?,
+        pages: 0,
+    };
+    let served = session.serve(&mut client);
+    let Session { store, pages } = session;
+    let finished = served.and_then(|()| Ok(store.finish()?));
+    match finished {
+        Ok(holders) => {
+            client.tell(0);
+            Ok(Received { holders, pages })
+        }
+        Err(error) => {
+            client.tell(error.status());
+            Err(error)
+        }
+    }
+}
+
+/// Lets the kernel find out when the other side is gone without a word.
+fn watch(socket: &TcpStream) {
+    const IDLE: i32 = 20;
+    const INTERVAL: i32 = 5;
+    const PROBES: i32 = 6;
+    // A socket of another family has none of it, and needs none.
+    let _ = crate::sys::socket::keep_alive(socket, IDLE, INTERVAL, PROBES);
+    let _ = socket.set_nodelay(true);
+}
+
+#[derive(Debug)]
+struct Client {
+    from: BufReader<TcpStream>,
+    to: TcpStream,
+}
+
+impl Client {
+    fn new(socket: TcpStream) -> Result<Self, Error> {
+        Ok(Self {
+            to: socket.try_clone().map_err(Error::Gone)?,
+            from: BufReader::with_capacity(BUFFER, socket),
+        })
+    }
+
+    fn request(&mut self) -> Result<Request, Error> {
+        let mut bytes = [0; LEN];
+        self.from.read_exact(&mut bytes).map_err(Error::Gone)?;
+        Ok(Request::from_bytes(&bytes))
+    }
+
+    /// Sends a status. One who is gone does not hear it.
+    fn tell(&mut self, status: i32) {
+        let _ = self.to.write_all(&status.to_le_bytes());
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    store: PageStore,
+    pages: u64,
+}
+
+impl Session {
+    fn serve(&mut self, client: &mut Client) -> Result<(), Error> {
+        loop {
+            let request = client.request()?;
+            let unknown = || Error::Request {
+                command: request.command,
+                flags: request.flags,
+                holder: request.holder,
+            };
+            if matches!(request.command, protocol::CLOSE | protocol::FORCE_CLOSE) {
+                return Ok(());
+            }
+            let holder = Holder::from_id(request.holder).ok_or_else(unknown)?;
+            let run = (request.address, request.pages);
+            match (request.command, request.flags & !protocol::LAZY) {
+                (protocol::OPEN, 0) => drop(self.store.open(holder)?),
+                (protocol::OPEN2, 0) => {
+                    let answer = u8::from(self.store.open(holder)?);
+                    client.to.write_all(&[answer]).map_err(Error::Gone)?;
+                }
+                (protocol::PARENT, 0) => {
+                    let answer = i32::from(self.store.has_parent(holder)?);
+                    client.tell(answer);
+                }
+                (protocol::ADD, 0) | (protocol::ADD_F, protocol::PRESENT) => {
+                    let added = self.store.add(holder, run, request.flags, &mut client.from);
+                    added.map_err(|error| match error {
+                        StoreError::Source(source) => Error::Gone(source),
+                        StoreError::Image(error) => Error::Image(error),
+                    })?;
+                    self.pages += request.pages;
+                }
+                (protocol::HOLE, 0) | (protocol::ADD_F, protocol::IN_PARENT) => {
+                    self.store.hole(holder, run.0, run.1)?;
+                }
+                _ => return Err(unknown()),
+            }
+        }
+    }
+}

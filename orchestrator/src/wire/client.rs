@@ -1,0 +1,302 @@
+//! The dump's side of a page server: pages go through one connection, holder after holder, and are counted as stored when the
+//! server says so.
+//!
+//! The target stands still meanwhile, so nobody is waited for without end: a server that does not take or answer anything
+//! for [`PATIENCE`] is given up.
+
+use super::Error;
+use super::protocol::{self, Holder, LEN, Request};
+use crate::snapshot::PAGE_SIZE;
+use std::io::{self, BufWriter, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Longest time that a server may take for an answer, or to take what it was sent.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time that a connection may take.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// Bytes of small runs sent at a time.
+const BUFFER: usize = 64 << 10;
+
+/// Where a page server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At a host and port.
+    Address(String, u16),
+    /// Behind a connected socket that we were given.
+    Socket(i32),
+}
+
+/// A connection to a page server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    connection: Arc<Mutex<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    to: BufWriter<TcpStream>,
+    from: TcpStream,
+    address: String,
+    close: u16,
+    /// The first byte of a status that was read as the answer of one byte to another request: a server that gives up says so
+    /// whatever it was asked meanwhile.
+    first: Option<u8>,
+}
+
+impl Server {
+    /// Connects to a page server.
+    ///
+    /// # Errors
+    /// Nobody is there.
+    pub fn connect(place: &Place) -> Result<Self, Error> {
+        let (socket, address, close) = match place {
+            Place::Address(host, port) => {
+                let address = format!("{host}:{port}");
+                let socket = reach(host, *port).map_err(|source| Error::Connect {
+                    address: address.clone(),
+                    source,
+                })?;
+                (socket, address, protocol::CLOSE)
+            }
+            Place::Socket(fd) => {
+                let fd = *fd;
+                let socket = inherited(fd).map_err(|source| Error::Descriptor { fd, source })?;
+                let address = format!("behind descriptor {fd}");
+                (socket, address, protocol::FORCE_CLOSE)
+            }
+        };
+        let connection = Connection::new(socket, close).map_err(|source| Error::Connect {
+            address: address.clone(),
+            source,
+        })?;
+        let connection = Connection {
+            address,
+            ..connection
+        };
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    /// Begins the pages of a holder; returns whether the server has a parent image of it.
+    ///
+    /// # Errors
+    /// The server is gone, or failed.
+    pub fn open(&self, holder: Holder) -> Result<bool, Error> {
+        self.with(|connection| {
+            connection.send(Request {
+                command: protocol::OPEN2,
+                holder: holder.id(),
+                ..Request::default()
+            })?;
+            let mut answer = [0];
+            connection.answer(&mut answer)?;
+            connection.first = Some(answer[0]).filter(|first| *first > 1);
+            match connection.first {
+                None => Ok(answer[0] == 1),
+                Some(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        })
+    }
+
+    /// Adds pages with their bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn add(&self, holder: Holder, address: u64, flags: u16, bytes: &[u8]) -> Result<(), Error> {
+        self.with(|connection| {
+            connection.send(Request {
+                command: protocol::ADD_F,
+                flags: flags | protocol::PRESENT,
+                pages: bytes.len() as u64 / PAGE_SIZE,
+                address,
+                holder: holder.id(),
+            })?;
+            connection.to.write_all(bytes)
+        })
+    }
+
+    /// Adds pages that are as in the server's parent image.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn hole(&self, holder: Holder, address: u64, pages: u64) -> Result<(), Error> {
+        self.with(|connection| {
+            connection.send(Request {
+                command: protocol::HOLE,
+                flags: 0,
+                pages,
+                address,
+                holder: holder.id(),
+            })
+        })
+    }
+
+    /// Ends, once the server has stored all of it.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn close(&self) -> Result<(), Error> {
+        let status = self.with(|connection| {
+            connection.send(Request {
+                command: connection.close,
+                ..Request::default()
+            })?;
+            let mut answer = [0; 4];
+            connection.answer(&mut answer)?;
+            Ok(i32::from_le_bytes(answer))
+        })?;
+        match status {
+            0 => Ok(()),
+            status => Err(self.told(status)),
+        }
+    }
+
+    /// Runs `work` on the connection. Where it breaks, the server may have said why.
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> io::Result<T>) -> Result<T, Error> {
+        let mut connection = self.lock();
+        match work(&mut connection) {
+            Ok(value) => Ok(value),
+            Err(source) => {
+                let status = connection.last_words();
+                let address = connection.address.clone();
+                drop(connection);
+                Err(match status {
+                    Some(status) => self.told(status),
+                    None => Error::Broken {
+                        address,
+                        source: plain(source),
+                    },
+                })
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
+        // Whoever panics ends the process.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self, status: i32) -> Error {
+        Error::Told {
+            address: self.lock().address.clone(),
+            reason: match status {
+                errno @ -4095..=-1 => io::Error::from_raw_os_error(-errno),
+                other => io::Error::other(format!("it answered {other}")),
+            },
+        }
+    }
+}
+
+impl Connection {
+    fn new(socket: TcpStream, close: u16) -> io::Result<Self> {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        // A socket of another family has no such delay.
+        let _ = socket.set_nodelay(true);
+        Ok(Self {
+            from: socket.try_clone()?,
+            to: BufWriter::with_capacity(BUFFER, socket),
+            address: String::new(),
+            close,
+            first: None,
+        })
+    }
+
+    fn send(&mut self, request: Request) -> io::Result<()> {
+        let bytes: [u8; LEN] = request.to_bytes();
+        self.to.write_all(&bytes)
+    }
+
+    fn answer(&mut self, answer: &mut [u8]) -> io::Result<()> {
+        self.to.flush()?;
+        self.from.read_exact(answer)
+    }
+
+    /// Returns the status that a server sent before it gave up.
+    fn last_words(&mut self) -> Option<i32> {
+        let mut status = [0; 4];
+        let known = self.first.map_or(0, |first| {
+            status[0] = first;
+            1
+        });
+        // The rest of a status that has begun is on its way.
+        self.from.set_nonblocking(known == 0).ok()?;
+        self.from.read_exact(&mut status[known..]).ok()?;
+        Some(i32::from_le_bytes(status)).filter(|status| *status != 0)
+    }
+}
+
+/// Says a timeout as one: the kernel says that the socket would have to be waited for.
+fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it did not answer for {} s", PATIENCE.as_secs()),
+        ),
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it has gone"),
+        _ => error,
+    }
+}
+
+fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECTING) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Returns a socket that this program was started with.
+///
+/// # Errors
+/// There is no such descriptor, or it is no connected socket.
+pub fn inherited(fd: i32) -> io::Result<TcpStream> {
+    let copy: OwnedFd = crate::sys::fd::inherited(fd)?;
+    crate::sys::socket::option(&copy, libc::SO_TYPE).map_err(|error| error.errno)?;
+    Ok(TcpStream::from(copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn pair(server: impl FnOnce(TcpStream) + Send + 'static) -> Result<Server, Error> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || server(listener.accept().expect("a client").0));
+        Server::connect(&Place::Address("127.0.0.1".into(), port))
+    }
+
+    #[test]
+    fn a_server_says_why_it_failed() {
+        let server = pair(|mut socket| {
+            let mut request = [0; LEN];
+            socket.read_exact(&mut request).expect("a request");
+            socket
+                .write_all(&(-libc::ENOSPC).to_le_bytes())
+                .expect("an answer");
+        });
+        let error = server.expect("connected").close().expect_err("failed");
+        assert!(
+            crate::error::chain(&error).contains("No space left"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_an_error() {
+        let server = pair(drop).expect("connected");
+        let error = server.open(Holder::Task(1)).expect_err("gone");
+        assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+    }
+}

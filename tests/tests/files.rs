@@ -1,0 +1,155 @@
+//! Files that have lost their names, or what they had to do with: kept, and nothing of ours left in the file system.
+
+use integration_tests::victim::Link;
+use integration_tests::{Images, Program, Victim, assert_refused, orchestrator, root, said};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+fn start(name: &str) -> Option<Victim> {
+    if !root() {
+        return None;
+    }
+    Some(Program::compile(name, Link::Dynamic)?.start(&[]))
+}
+
+/// Returns the names beside the victim that a dump has made.
+fn links(victim: &Victim) -> Vec<String> {
+    let entries = std::fs::read_dir(victim.folder()).expect("its folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names
+        .filter(|name| name.starts_with("link_remap"))
+        .collect()
+}
+
+fn cycle(victim: &mut Victim, name: &str, options: &[&str]) {
+    let images = Images::new(victim, name);
+    let others = victim.descendants();
+    images.dump(victim.pid, options);
+    victim.reap_with(&others);
+    images.restore();
+}
+
+#[test]
+fn deleted_files_with_other_names() {
+    let Some(mut victim) = start("links") else {
+        return;
+    };
+    for round in ["images-1", "images-2", "images-3"] {
+        cycle(&mut victim, round, &["--link-remap"]);
+        assert_eq!(links(&victim), Vec::<String>::new(), "after a restore");
+    }
+    victim.check();
+}
+
+#[test]
+fn links_go_when_the_target_runs_on() {
+    let Some(victim) = start("links") else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &["--link-remap", "--leave-running"]);
+    assert_eq!(links(&victim), Vec::<String>::new());
+    victim.check();
+}
+
+#[test]
+fn links_go_when_the_dump_fails_and_stay_when_the_restore_does() {
+    let Some(mut victim) = start("links") else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    // There is no room for an image where a folder has its name.
+    std::fs::create_dir(images.0.join("inventory.img")).expect("a folder");
+    let output = images.try_dump(victim.pid, &["--link-remap"]);
+    assert_refused(&output, &["inventory.img"]);
+    assert_eq!(links(&victim), Vec::<String>::new(), "after a failed dump");
+    std::fs::remove_dir(images.0.join("inventory.img")).expect("the folder goes");
+    images.dump(victim.pid, &["--link-remap"]);
+    victim.reap();
+    let made = links(&victim);
+    assert!(!made.is_empty(), "no link was made");
+    let [after, away] = ["after", "away"].map(|name| victim.folder().join(name));
+    std::fs::rename(&after, &away).expect("a file of the victim");
+    let output = images.try_restore(&["-d"]);
+    assert_refused(&output, &["after", "cannot be found"]);
+    assert_eq!(links(&victim), made, "after a failed restore");
+    std::fs::rename(&away, &after).expect("it comes back");
+    images.restore();
+    victim.check();
+}
+
+fn watchers(kind: &[&str]) {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("watchers", Link::Dynamic) else {
+        return;
+    };
+    let mut victim = program.start(kind);
+    cycle(&mut victim, "images", &["--link-remap"]);
+    victim.check();
+}
+
+#[test]
+fn watches_of_files_tell_what_happens_after_the_restore_and_nothing_of_it() {
+    watchers(&[]);
+}
+
+#[test]
+fn events_that_waited_are_told_to_be_lost() {
+    watchers(&["queued"]);
+}
+
+#[test]
+fn epolls_that_watch_epolls_and_what_was_closed() {
+    let Some(mut victim) = start("nested") else {
+        return;
+    };
+    for round in ["images-1", "images-2"] {
+        cycle(&mut victim, round, &[]);
+    }
+    victim.check();
+}
+
+/// What the program was sent before the dump comes first, then what whoever restored it sends.
+#[test]
+fn a_pipe_from_outside_is_given_to_the_restored_program() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("refused", Link::Dynamic) else {
+        return;
+    };
+    let mut victim = program.start_with(&["pipe"], Stdio::piped());
+    let child = victim.child.as_mut().expect("a child");
+    let mut writer = child.stdin.take().expect("a pipe");
+    writer.write_all(b"sent").expect("the pipe has room");
+    let link = std::fs::read_link(format!("/proc/{}/fd/0", victim.pid)).expect("its input");
+    let pipe = link.to_str().expect("UTF-8").to_string();
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &["--external", &pipe]);
+    victim.reap();
+    let output = images.try_restore(&["-d", "--inherit-fd", &format!("fd[777]:{pipe}")]);
+    assert_refused(&output, &["777"]);
+    let fifo = victim.folder().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    let restore = |key: &str, mode: &str| {
+        let script = format!("exec \"$@\" --inherit-fd 'fd[7]:{key}' 7{mode}\"$FIFO\"");
+        Command::new("bash")
+            .args(["-c", &script, "bash"])
+            .arg(orchestrator())
+            .args(["restore", "-d", "-D"])
+            .arg(&images.0)
+            .env("FIFO", &fifo)
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash can be started")
+    };
+    assert_refused(&restore("pipe[1]", "<>"), &["pipe[1]", "nothing"]);
+    let output = restore(&pipe, "<>");
+    assert!(output.status.success(), "{}", said(&output));
+    victim.check();
+    drop(writer);
+}
