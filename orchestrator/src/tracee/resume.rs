@@ -134,9 +134,7 @@ pub(super) fn settle(
     let end_ns = match end {
         Known::At(end_ns) => Some(end_ns),
         Known::Endless => None,
-        Known::Not => {
-            total_ns(&thread.regs, timeout, mem).map(|total| total.saturating_add(seen.since_ns))
-        }
+        Known::Not => end_ns(&thread.regs, nr as i64, timeout, seen.since_ns, mem),
     };
     let again = Again { timeout, end_ns };
     let regs = make_again(thread.regs, nr, again, mem);
@@ -266,6 +264,37 @@ fn has_signal(status: &Status) -> bool {
     (status.sig_pending | status.shared_pending) & !status.sig_blocked != 0
 }
 
+/// Returns when a call ends that waits since `since_ns`; `None` = never, or at a point in time that it names itself.
+///
+/// A sleep that asks for what was left of it has got that from the kernel at the stop (`nanosleep_copyout`,
+/// `kernel/time/hrtimer.c`), in place of its timeout if it gave one address for both, as `std::thread::sleep` of Rust does.
+fn end_ns(regs: &Regs, nr: i64, timeout: Timeout, since_ns: i64, mem: &File) -> Option<i64> {
+    let (asked_at, left_at) = match nr {
+        libc::SYS_nanosleep => (regs.rdi, regs.rsi),
+        libc::SYS_clock_nanosleep => (regs.rdx, regs.r10),
+        _ => (0, 0),
+    };
+    let of_timeout = match asked_at != 0 && asked_at == left_at {
+        true => None,
+        false => total_ns(regs, timeout, mem).map(|total| total.saturating_add(since_ns)),
+    };
+    let is_told = left_at != 0 && timeout != Timeout::None && regs.rax as i64 == RESTART_BLOCK;
+    let of_rest = is_told
+        .then(|| read_spec(left_at, mem)?.checked_add(now_ns(Clock::Monotonic).ok()?))
+        .flatten();
+    // Neither is too early.
+    of_timeout.into_iter().chain(of_rest).min()
+}
+
+/// Reads a `timespec`, in nanoseconds.
+fn read_spec(at: u64, mem: &File) -> Option<i64> {
+    let mut spec = [0; 16];
+    mem.read_exact_at(&mut spec, at).ok()?;
+    let seconds = i64::from_le_bytes(spec[..8].try_into().ok()?);
+    let nanoseconds = i64::from_le_bytes(spec[8..].try_into().ok()?);
+    seconds.checked_mul(SECOND)?.checked_add(nanoseconds)
+}
+
 /// Returns the timeout in nanoseconds; `None` = for ever, or a point in time.
 fn total_ns(regs: &Regs, timeout: Timeout, mem: &File) -> Option<i64> {
     let mut regs = *regs;
@@ -277,13 +306,7 @@ fn total_ns(regs: &Regs, timeout: Timeout, mem: &File) -> Option<i64> {
         }
         Timeout::Spec(arg) => {
             let at = *argument(&mut regs, arg);
-            let mut spec = [0; 16];
-            (at != 0)
-                .then(|| mem.read_exact_at(&mut spec, at).ok())
-                .flatten()?;
-            let seconds = i64::from_le_bytes(spec[..8].try_into().ok()?);
-            let nanoseconds = i64::from_le_bytes(spec[8..].try_into().ok()?);
-            seconds.checked_mul(SECOND)?.checked_add(nanoseconds)
+            (at != 0).then(|| read_spec(at, mem)).flatten()
         }
     }
 }
@@ -405,6 +428,21 @@ mod tests {
         let again = make_again(regs, 7, ends_in(Timeout::Ms(2), 60 * SECOND), &own_memory());
         assert_eq!((again.rip, again.rax), (0x1000, 7));
         assert!((50_000..=60_000).contains(&again.rdx), "{}", again.rdx);
+    }
+
+    #[test]
+    fn a_sleep_that_gives_one_address_for_both_has_its_rest_there() {
+        let left = [3_u64, 0];
+        let regs = Regs {
+            rdi: left.as_ptr() as u64,
+            rsi: left.as_ptr() as u64,
+            rax: RESTART_BLOCK as u64,
+            ..Regs::default()
+        };
+        let now = now_ns(Clock::Monotonic).expect("clock");
+        let (nr, timeout) = (libc::SYS_nanosleep, Timeout::Spec(0));
+        let end = end_ns(&regs, nr, timeout, now - 5 * SECOND, &own_memory()).expect("an end");
+        assert!((3 * SECOND..10 * SECOND).contains(&(end - now)), "{end}");
     }
 
     #[test]
