@@ -1,5 +1,6 @@
-//! `cargo xtask vm KERNEL [-- COMMAND]`: boots another kernel in qemu, over the files of this machine, and runs a command there as
-//! root. What the command writes is gone afterwards. Times that it measures mean nothing where the machine is emulated.
+//! `cargo xtask vm KERNEL [--kvm] [-- COMMAND]`: boots another kernel in qemu, over the files of this machine, and runs a command
+//! there as root. What the command writes is gone afterwards. The machine is emulated, and times measured there mean nothing;
+//! `--kvm` has this machine's processors run it, which not every virtual machine can that has a `/dev/kvm`.
 //!
 //! Kernels are Debian's packages, fetched from the mirror that this machine uses, without a change to what apt knows or has
 //! installed. The guest has a first program of ours (`vm_init.c`) and the few modules that it needs.
@@ -17,6 +18,8 @@ use std::process::{Command, Stdio};
 
 /// What the guest's first program says at the end.
 const STATUS: &str = "guest: status ";
+/// qemu's emulation, a thread for each processor.
+const EMULATED: &str = "tcg,thread=multi,tb-size=512";
 /// Memory of the guest.
 const MEMORY: &str = "3072";
 /// What the guest needs: the host's files, and what tests look at.
@@ -45,11 +48,15 @@ const MODULES: [&str; 17] = [
 /// # Errors
 /// What is missing, or that the command failed.
 pub fn run(args: &[String]) -> Result<()> {
-    let (name, command) = match args {
-        [name] => (name, None),
-        [name, dashes, command @ ..] if dashes == "--" => (name, Some(command.join(" "))),
+    let (options, command) = match args.iter().position(|arg| arg == "--") {
+        Some(at) => (&args[..at], Some(args[at + 1..].join(" "))),
+        None => (args, None),
+    };
+    let (name, accelerator) = match options {
+        [name] => (name, EMULATED),
+        [name, kvm] if kvm == "--kvm" => (name, "kvm"),
         _ => bail!(
-            "usage: cargo xtask vm KERNEL [-- COMMAND]; kernels: {}",
+            "usage: cargo xtask vm KERNEL [--kvm] [-- COMMAND]; kernels: {}",
             kernels::names()
         ),
     };
@@ -62,7 +69,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let fetched = kernels::fetch(kernel, &folder)?;
     let initramfs = folder.join(format!("{}.cpio", kernel.name));
     make_initramfs(&fetched.modules, &command, &initramfs)?;
-    let status = boot(&fetched.image, &initramfs)?;
+    let status = boot(&fetched.image, &initramfs, accelerator)?;
     ensure!(
         status == 0,
         "the command ended with status {status} on {name}"
@@ -134,38 +141,31 @@ fn make_initramfs(modules: &Path, command: &str, path: &Path) -> Result<()> {
 }
 
 /// Runs the machine, shows what it says, and returns the status of the command.
-fn boot(image: &Path, initramfs: &Path) -> Result<i32> {
+fn boot(image: &Path, initramfs: &Path, accelerator: &str) -> Result<i32> {
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args([
-        "-accel",
-        "kvm",
-        "-accel",
-        "tcg,thread=multi,tb-size=512",
-        "-cpu",
-        "max",
-    ])
-    .args([
-        "-smp",
-        "2",
-        "-m",
-        MEMORY,
-        "-nodefaults",
-        "-no-user-config",
-        "-nographic",
-    ])
-    .args(["-serial", "stdio", "-no-reboot"])
-    .args([
-        "-fsdev",
-        "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-    ])
-    .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
-    .arg("-kernel")
-    .arg(image)
-    .arg("-initrd")
-    .arg(initramfs)
-    .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
-    .stdin(Stdio::null())
-    .stdout(Stdio::piped());
+    qemu.args(["-accel", accelerator, "-cpu", "max"])
+        .args([
+            "-smp",
+            "2",
+            "-m",
+            MEMORY,
+            "-nodefaults",
+            "-no-user-config",
+            "-nographic",
+        ])
+        .args(["-serial", "stdio", "-no-reboot"])
+        .args([
+            "-fsdev",
+            "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+        ])
+        .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
     let mut child = qemu
         .spawn()
         .context("cannot start qemu-system-x86_64 (Debian: qemu-system-x86)")?;
