@@ -155,6 +155,25 @@ fn left_stopped_until_it_is_continued() {
     victim.check();
 }
 
+/// The kernel goes on with a sleep that was stopped by a call that does not tell which it was.
+#[test]
+fn sleeps_that_were_stopped_before() {
+    steadily(|| {
+        let program = root().then(|| Program::compile("threads", Link::Dynamic));
+        let Some(program) = program.flatten() else {
+            return;
+        };
+        // The kernel ends a plain sigtimedwait by the stop itself.
+        let mut victim = program.start(&["4", "sigwait"]);
+        victim.signal("STOP");
+        assert!(integration_tests::wait_until(|| victim.state() == Some('T')));
+        victim.signal("CONT");
+        victim.assert_free();
+        cycle(&mut victim, "images", A_WHILE);
+        victim.check();
+    });
+}
+
 #[test]
 fn in_the_foreground_a_restore_ends_with_the_status_of_the_program() {
     let Some(mut victim) = start("counter", Link::Dynamic) else {

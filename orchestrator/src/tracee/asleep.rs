@@ -21,6 +21,8 @@ pub(super) struct Look {
     at_ns: i64,
     /// The sleep that it was in, if it was in one with a timeout.
     sleep: Option<Sleep>,
+    /// The call that the kernel had made again, as far as that can be told.
+    restarted: Option<i64>,
     /// It made a child by `vfork`, and may wait for it.
     pub(super) in_vfork: bool,
     /// How often it may go to sleep on its way to the stop: once, and once more in a cgroup's freezer.
@@ -61,13 +63,34 @@ pub(super) fn look(
         Some((nr, args)) if timed(nr, &args) => sleep_of(pid, tid, clocks),
         _ => None,
     };
+    let restarted = call
+        .filter(|(nr, _)| i64::from(*nr) == libc::SYS_restart_syscall)
+        .and_then(|(_, args)| restarted(&attributes::read_wchan((pid, tid)).ok()?, &args));
     let in_vfork = call.is_some_and(|(nr, args)| vfork::is_call(pid, nr, args[0]));
     let at_ns = now_ns(Clock::Monotonic).unwrap_or_default();
     Look {
         at_ns,
         sleep,
+        restarted,
         in_vfork,
         stops: 1,
+    }
+}
+
+/// Tells by the kernel's function that a thread waits in, and by its arguments, which call `restart_syscall` stands for. Only
+/// these four have a restart block; a sleep that is gone on with waits in no function that has a name of its own.
+fn restarted(wchan: &[u8], args: &[u64; 6]) -> Option<i64> {
+    let has = |name: &[u8]| wchan.windows(name.len()).any(|part| part == name);
+    // Clocks have small numbers or negative ones, `nanosleep` has an address there.
+    let is_clock = args[0] < 4096 || args[0] > i64::MAX as u64;
+    if has(b"futex") {
+        return Some(libc::SYS_futex);
+    }
+    match wchan {
+        b"0" => None,
+        _ if has(b"poll") => Some(libc::SYS_poll),
+        _ if is_clock => Some(libc::SYS_clock_nanosleep),
+        _ => Some(libc::SYS_nanosleep),
     }
 }
 
@@ -90,6 +113,8 @@ pub(super) struct Seen {
     pub(super) sleeps_before: Option<u64>,
     /// The same now, the stop counted.
     pub(super) sleeps_now: Option<u64>,
+    /// The call that the kernel had made again, if it is still in that.
+    pub(super) restarted: Option<i64>,
 }
 
 impl Look {
@@ -104,6 +129,7 @@ impl Look {
             since_ns: same.map_or(self.at_ns, |sleep| sleep.since_ns),
             sleeps_before: same.map(|sleep| sleep.number),
             sleeps_now,
+            restarted: self.restarted.filter(|_| same.is_some()),
         }
     }
 }
@@ -158,6 +184,21 @@ impl Drop for Clocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_call_behind_a_restart_is_told_by_where_it_waits() {
+        let of = |wchan: &str, first| restarted(wchan.as_bytes(), &[first, 0, 0, 0, 0, 0]);
+        let clock = Some(libc::SYS_clock_nanosleep);
+        assert_eq!(of("do_syscall_64", 1), clock);
+        assert_eq!(of("hrtimer_nanosleep", -6_i64 as u64), clock);
+        assert_eq!(
+            of("hrtimer_nanosleep", 0x7ffe_0000),
+            Some(libc::SYS_nanosleep)
+        );
+        assert_eq!(of("futex_do_wait", 0x7ffe_0000), Some(libc::SYS_futex));
+        assert_eq!(of("do_sys_poll", 0x7ffe_0000), Some(libc::SYS_poll));
+        assert_eq!(of("0", 1), None);
+    }
 
     #[test]
     fn a_sleeping_thread_is_seen_since_when_it_sleeps() {

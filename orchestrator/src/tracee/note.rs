@@ -4,10 +4,10 @@
 //! nor the time that is left. So whoever stops a sleeping thread a second time (a dump after one that left the program
 //! running) cannot bring the sleep into an image. The first stop leaves what it knows where nothing is in use, below the
 //! red zone (System V ABI, 3.2.2). The note is believed if it was left in the same process, at the same place, for a call
-//! with the same arguments. Its end is believed if the thread has gone to sleep exactly once since, or if that end is yet to
+//! with the same arguments, or with those that the parasite's cure makes the call again with. Its end is believed if the thread has gone to sleep exactly once since, or if that end is yet to
 //! come: whoever stopped the thread last may have been killed before it could renew the note.
 
-use super::resume::BELOW_RED_ZONE;
+use super::resume::{BELOW_RED_ZONE, SYSCALL_LEN};
 use crate::procfs::status;
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::{Pid, Tid};
@@ -28,6 +28,8 @@ const ENDLESS: i64 = i64::MAX;
 #[repr(C)]
 pub(super) struct Note {
     place: u64,
+    /// The place of the same call once the thread has come home by `rt_sigreturn`, and made it with the rest of its time.
+    cured_place: u64,
     started: u64,
     sleeps: u64,
     nr: u64,
@@ -35,16 +37,22 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// A note for a stopped thread of the process that started at `started`, which has gone to sleep `sleeps` times.
+    /// A note for a stopped thread of the process that started at `started`, which has gone to sleep `sleeps` times: in the
+    /// call, and as it would make it `again`.
     pub(super) fn new(
-        regs: &Regs,
+        (regs, again): (&Regs, &Regs),
         started: u64,
         sleeps: u64,
         nr: u64,
         end_ns: Option<i64>,
     ) -> Self {
+        let cured = Regs {
+            rip: again.rip + SYSCALL_LEN,
+            ..*again
+        };
         Self {
             place: place(regs),
+            cured_place: place(&cured),
             started,
             sleeps,
             nr,
@@ -79,10 +87,10 @@ impl Note {
         sleeps: Option<u64>,
         mem: &File,
     ) -> Option<(u64, Known)> {
-        let mut note = Self::new(regs, 0, 0, 0, None);
+        let mut note = Self::new((regs, regs), 0, 0, 0, None);
         mem.read_exact_at(note.as_mut_bytes(), address(regs)?)
             .ok()?;
-        if (note.place, note.started) != (place(regs), started) {
+        if ![note.place, note.cured_place].contains(&place(regs)) || note.started != started {
             return None;
         }
         let is_this_sleep = sleeps == Some(note.sleeps.wrapping_add(1));
@@ -141,14 +149,22 @@ mod tests {
             .expect("own memory");
         let find = |regs: &Regs, started, sleeps| Note::find(regs, started, Some(sleeps), &mem);
         assert_eq!(find(&regs, 5, 11), None);
-        Note::new(&regs, 5, 10, 35, Some(99)).leave(&regs, &mem);
+        let again = Regs { rip: 75, ..regs };
+        Note::new((&regs, &again), 5, 10, 35, Some(99)).leave(&regs, &mem);
         assert_eq!(find(&regs, 5, 11), Some((35, Known::At(99))));
         assert_eq!(find(&regs, 5, 12), Some((35, Known::Not)));
         assert_eq!(find(&regs, 6, 11), None);
         assert_eq!(find(&Regs { rip: 78, ..regs }, 5, 11), None);
         assert_eq!(find(&Regs { rdx: 1, ..regs }, 5, 11), None);
         let far = now_ns(Clock::Monotonic).expect("clock") + 60_000_000_000;
-        Note::new(&regs, 5, 10, 35, Some(far)).leave(&regs, &mem);
+        let again = Regs {
+            rip: 75,
+            rdi: 9,
+            ..regs
+        };
+        Note::new((&regs, &again), 5, 10, 35, Some(far)).leave(&regs, &mem);
         assert_eq!(find(&regs, 5, 12), Some((35, Known::At(far))));
+        let cured = Regs { rdi: 9, ..regs };
+        assert_eq!(find(&cured, 5, 12), Some((35, Known::At(far))));
     }
 }

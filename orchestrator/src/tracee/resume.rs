@@ -30,7 +30,7 @@ const RESTART_BLOCK: i64 = -516;
 /// `io_pgetevents` of `asm/unistd_64.h`, which the libc crate does not name.
 const SYS_IO_PGETEVENTS: i64 = 333;
 /// Length of the `syscall` instruction.
-const SYSCALL_LEN: u64 = 2;
+pub(super) const SYSCALL_LEN: u64 = 2;
 /// The red zone, and room for a `timespec` below it.
 pub(super) const BELOW_RED_ZONE: u64 = 128 + 32;
 const MS: i64 = 1_000_000;
@@ -144,7 +144,7 @@ pub(super) fn settle(
         thread.resume_with(regs)?;
         thread.again = Some(again);
     } else if let Some(sleeps) = seen.sleeps_now {
-        let note = Note::new(&thread.regs, started, sleeps, nr, end_ns);
+        let note = Note::new((&thread.regs, &regs), started, sleeps, nr, end_ns);
         note.leave(&thread.regs, mem);
         thread.note = Some((pid, note));
     }
@@ -217,7 +217,7 @@ fn interrupted(
     let (nr, end) = match regs.orig_rax as i64 {
         libc::SYS_restart_syscall => match Note::find(regs, started, seen.sleeps_before, mem) {
             Some((nr, end)) => (nr as i64, end),
-            None => (number_before(regs.rip, mem)?, Known::Not),
+            None => (number_before(regs.rip, mem).or(seen.restarted)?, Known::Not),
         },
         nr => (nr, Known::Not),
     };
