@@ -1221,6 +1221,21 @@ pub struct ExtUnixSk {
     #[prost(bool, optional, tag = "3")]
     pub reset: ::core::option::Option<bool>,
 }
+/// Of sk_opts_entry: what is not as in a new socket.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtSkOpts {
+    #[prost(message, repeated, tag = "1")]
+    pub option: ::prost::alloc::vec::Vec<ExtSkOption>,
+}
+/// An option of SOL_SOCKET: getsockopt(2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtSkOption {
+    #[prost(uint32, required, tag = "1")]
+    pub number: u32,
+    /// Of two words, the first is the lower half.
+    #[prost(uint64, required, tag = "2")]
+    pub value: u64,
+}
 /// Of sk_packet_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtSkPacket {
@@ -1956,7 +1971,7 @@ pub struct NsFileEntry {
     #[prost(uint32, required, tag = "4")]
     pub flags: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SkOptsEntry {
     #[prost(uint32, required, tag = "1")]
     pub so_sndbuf: u32,
@@ -2008,6 +2023,8 @@ pub struct SkOptsEntry {
     pub so_linger: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "25")]
     pub so_buf_lock: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtSkOpts>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2229,7 +2246,7 @@ pub struct TcpStreamEntry {
     #[prost(uint32, optional, tag = "17")]
     pub rcv_wup: ::core::option::Option<u32>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InetSkEntry {
     #[prost(uint32, required, tag = "1")]
     pub id: u32,
@@ -2296,7 +2313,7 @@ pub struct IpOptsRawEntry {
     #[prost(uint32, repeated, packed = "false", tag = "4")]
     pub icmpv_filter: ::prost::alloc::vec::Vec<u32>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NetlinkSkEntry {
     #[prost(uint32, required, tag = "1")]
     pub id: u32,
@@ -2332,7 +2349,7 @@ pub struct FilePermsEntry {
     #[prost(uint32, required, tag = "3")]
     pub gid: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UnixSkEntry {
     #[prost(uint32, required, tag = "1")]
     pub id: u32,

@@ -66,6 +66,11 @@ fn a_write_hint() {
 }
 
 #[test]
+fn times_of_messages() {
+    lossy("stamp", &["times at which messages", "socket:["]);
+}
+
+#[test]
 fn semaphores_to_undo() {
     lossy("semaphore", &["SEM_UNDO"]);
 }

@@ -42,7 +42,7 @@ fn refused(kind: &str, words: &[&str]) {
 
 #[test]
 fn a_unix_socket() {
-    refused("socket", &["descriptor 4", "SO_TIMESTAMP"]);
+    refused("socket", &["descriptor 4", "SO_ATTACH_BPF"]);
 }
 
 #[test]

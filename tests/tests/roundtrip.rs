@@ -112,6 +112,7 @@ victims! {
     ghosts: "ghosts" Dynamic,
     locks: "locks" Dynamic,
     sockets: "sockets" Dynamic,
+    sockopts: "sockopts" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 
 #define F_SET_RW_HINT (1024 + 12)
 
@@ -28,6 +29,11 @@ int main(int argc, char **argv)
 		struct sembuf up = {0, 3, SEM_UNDO};
 		victim_say("semaphores %d", id);
 		MUST(semop(id, &up, 1));
+	} else if (!strcmp(kind, "stamp")) {
+		int ends[2], on = 1;
+		MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
+		MUST(setsockopt(ends[0], SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on));
+		MUST(send(ends[1], "when?", 5, 0));
 	} else if (!strcmp(kind, "login")) {
 		int file = MUST(open("/proc/self/loginuid", O_WRONLY));
 		MUST(write(file, "4711", 4));

@@ -2,6 +2,7 @@
 
 use super::args::CheckArgs;
 use super::say;
+use crate::objects::sockopt::SO_BUF_LOCK;
 use crate::sys::pagemap_scan::{PageIs, Query, scan};
 use crate::sys::{Pid, RemoteAddr, Tid, fd, ptrace};
 use std::fs::File;
@@ -16,7 +17,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 18] = [
+const FEATURES: [Feature; 19] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -120,6 +121,12 @@ const FEATURES: [Feature; 18] = [
         probe: seccomp_filters,
     },
     Feature {
+        name: "sockopt_buf_lock",
+        what: "which sizes of a socket's buffers the program has set (SO_BUF_LOCK, 5.14)",
+        required: false,
+        probe: sockopt_buf_lock,
+    },
+    Feature {
         name: "sched_debug",
         what: "how long a thread has slept (/proc/PID/sched)",
         required: false,
@@ -207,6 +214,11 @@ fn pidfd_getfd() -> bool {
             .and_then(|pidfd| fd::pidfd_getfd(&pidfd, crate::sys::RemoteFd(file.as_raw_fd())))
             .is_ok()
     })
+}
+
+fn sockopt_buf_lock() -> bool {
+    let socket = std::os::unix::net::UnixDatagram::unbound();
+    socket.is_ok_and(|socket| crate::sys::socket::option(&socket, SO_BUF_LOCK).is_ok())
 }
 
 fn timerfd() -> bool {

@@ -1,5 +1,5 @@
 //! One room for each kind of kernel object: `collect` (kernel to fact), `image` (fact to record and back), `plan` (fact to
-//! operations, pure). The facts themselves are in `snapshot`. One kind never calls another.
+//! operations, pure). The facts themselves are in `snapshot`. One kind never calls another; `sockopt` is what all sockets have.
 
 pub mod attributes;
 pub mod bpfmap;
@@ -22,6 +22,7 @@ pub mod seccomp;
 pub mod shm;
 pub mod signalfd;
 pub mod signals;
+pub mod sockopt;
 pub mod timerfd;
 pub mod timers;
 pub mod tty;

@@ -180,7 +180,11 @@ pub struct SocketOptions {
     /// `SO_RCVTIMEO`.
     pub receive_timeout: [i64; 2],
     /// Other options of `SOL_SOCKET` by number, and their values, where they are not as in a new socket.
-    pub values: Vec<(i32, i32)>,
+    pub values: Vec<(i32, u64)>,
+    /// `SO_BINDTODEVICE`: the name of the device, if any.
+    pub device: Vec<u8>,
+    /// `SO_ATTACH_FILTER`: each instruction as code, two jumps and a value, from the highest bits down.
+    pub filter: Vec<u64>,
 }
 
 /// A lock on a file, or a lease.

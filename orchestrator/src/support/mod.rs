@@ -80,6 +80,8 @@ pub enum Lost {
     PeerCredentials,
     /// Empty messages in a Unix socket that somebody has looked at.
     HiddenMessages,
+    /// When messages that wait in a socket were sent.
+    MessageTimes,
     /// A line of fdinfo that nobody knows.
     UnknownState,
     /// Times and processes of the last uses of objects of System V.
@@ -284,7 +286,8 @@ mod tests {
             Some(Lost::EventFdKind) => Some(Lost::WriteHint),
             Some(Lost::WriteHint) => Some(Lost::PeerCredentials),
             Some(Lost::PeerCredentials) => Some(Lost::HiddenMessages),
-            Some(Lost::HiddenMessages) => Some(Lost::UnknownState),
+            Some(Lost::HiddenMessages) => Some(Lost::MessageTimes),
+            Some(Lost::MessageTimes) => Some(Lost::UnknownState),
             Some(Lost::UnknownState) => Some(Lost::IpcTimes),
             Some(Lost::IpcTimes) => None,
         };

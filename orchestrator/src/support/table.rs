@@ -59,7 +59,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
 const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
-const SOCKETS_C: &str = "tests/victims/sockets.c";
+const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
 const PIDFDS_C: &str = "tests/victims/pidfds.c";
 const SHM_C: &str = "tests/victims/shm.c";
 const UNIX_C: &str = "tests/victims/unix.c";
@@ -243,17 +243,20 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Descriptor, "semaphore flag of eventfd", Lost::EventFdKind, ["", "kernels before 6.5 do not tell it"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "peer credentials of a Unix socket", Lost::PeerCredentials, ["SO_PEERCRED", "kept where they are of a process of the tree; else user and group alone"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "empty messages that were looked at before", Lost::HiddenMessages, ["SIOCOUTQ of the senders", "such a queue is refused; but not all of its senders can be asked whether there are any"], (WORDS, "fn every_loss_has_words")),
+    named(Descriptor, "times at which messages were sent that wait in a Unix socket", Lost::MessageTimes, ["SCM_TIMESTAMP", "those of SO_TIMESTAMP: that of the read is told"], (LOSSES, "fn times_of_messages")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
     row(Descriptor, "Unix sockets, their names and connections", Kept, ["sock_diag, getsockname, SIOCUNIXFILE", "socketpair, bind, listen, connect, accept4, shutdown", "unix_sk_entry"], (UNIX_C, "from_child")),
     row(Descriptor, "what waits in a Unix socket", Kept, ["MSG_PEEK", "sendmsg", "sk_packet_entry, ext_sk_packet"], (UNIX_C, "to the deleted")),
     row(Descriptor, "descriptors and credentials that wait in a Unix socket", Kept, ["SCM_RIGHTS, SCM_CREDENTIALS, kcmp", "sendmsg", "scm_entry, ext_sk_packet.credentials"], (UNIX_C, "beforefile")),
-    row(Descriptor, "options of a Unix socket", Kept, ["getsockopt", "setsockopt", "sk_opts_entry"], (SOCKETS_C, "SO_RCVTIMEO")),
+    row(Descriptor, "options of a Unix socket, all that are told", Kept, ["getsockopt", "setsockopt", "sk_opts_entry, ext_sk_opts"], (SOCKOPTS_C, "for (int option = 1")),
+    row(Descriptor, "classic filter of a Unix socket", Kept, ["SO_GET_FILTER", "SO_ATTACH_FILTER, SO_LOCK_FILTER", "sk_opts_entry.so_filter"], (SOCKOPTS_C, "SO_ATTACH_FILTER")),
+    refused(Descriptor, "filters of a socket that are BPF programs", "SO_GET_FILTER", (REFUSALS, "fn a_unix_socket")),
+    untold(Descriptor, "SO_BUSY_POLL_BUDGET, SO_INQ of a Unix socket", "setsockopt"),
     row(Descriptor, "file locks and leases", Kept, ["fdinfo", "fcntl, flock; with --file-locks", "file_lock_entry"], (LOCKS_C, "F_OFD_GETLK")),
     row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
     refused(Descriptor, "sockets of other families than Unix", "fd", (REFUSALS, "fn a_netlink_socket")),
-    refused(Descriptor, "SO_TIMESTAMP and other rare options of a Unix socket", "getsockopt", (REFUSALS, "fn a_unix_socket")),
     refused(Descriptor, "Unix sockets whose other end is outside, without --ext-unix-sk", "sock_diag", (REFUSALS, "fn a_connection_that_leaves_the_tree")),
     refused(Descriptor, "what was sent on a connection that nobody has accepted", "SIOCOUTQ", (REFUSALS, "fn words_on_a_connection_that_waits")),
     row(Descriptor, "files that were deleted under one name and have others", Kept, ["fstat", "linkat, openat, unlink; with --link-remap", "remap_file_path_entry"], (LINKS_C, "two names")),

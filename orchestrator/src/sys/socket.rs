@@ -59,6 +59,85 @@ pub fn option_pair(socket: impl AsFd, option: i32) -> Result<[i64; 2]> {
     Ok(value)
 }
 
+/// Returns an option of `SOL_SOCKET` of at most 8 bytes, as a number.
+pub fn option_bytes(socket: impl AsFd, option: i32, bytes: usize) -> Result<u64> {
+    let mut value = 0_u64;
+    let mut len = bytes.min(size_of::<u64>()) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many or more.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    check("getsockopt", result.into())?;
+    Ok(value)
+}
+
+/// Returns the name of the device that a socket is bound to (`SO_BINDTODEVICE`): empty where it is to none.
+pub fn device(socket: impl AsFd) -> Result<Vec<u8>> {
+    let mut name = [0_u8; libc::IFNAMSIZ];
+    let mut len = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    check("getsockopt(SO_BINDTODEVICE)", result.into())?;
+    let name = &name[..(len as usize).min(name.len())];
+    Ok(name
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or(name)
+        .to_vec())
+}
+
+/// Returns the filter of a socket, an instruction a number: code, two jumps and a value from the highest bits down; none where
+/// it has none. `EACCES` where it is a BPF program.
+pub fn filter(socket: impl AsFd) -> Result<Vec<u64>> {
+    let fd = socket.as_fd().as_raw_fd();
+    // The kernel counts instructions here, not bytes.
+    let ask = |at: *mut libc::sock_filter, mut len: libc::socklen_t| {
+        // SAFETY: the kernel writes at most `len` instructions to `at`, which has room for them; none where `len` is 0.
+        let result = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_GET_FILTER,
+                at.cast(),
+                &raw mut len,
+            )
+        };
+        check("getsockopt(SO_GET_FILTER)", result.into()).map(|_| len)
+    };
+    let len = ask(std::ptr::null_mut(), 0)?;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let empty = libc::sock_filter {
+        code: 0,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let mut program = vec![empty; len as usize];
+    let filled = ask(program.as_mut_ptr(), len)?;
+    program.truncate(filled as usize);
+    let one = |at: &libc::sock_filter| {
+        let jumps = u64::from(at.jt) << 40 | u64::from(at.jf) << 32;
+        u64::from(at.code) << 48 | jumps | u64::from(at.k)
+    };
+    Ok(program.iter().map(one).collect())
+}
+
 /// Sets an option of `SOL_SOCKET` that is a number.
 pub fn set_option(socket: impl AsFd, option: i32, value: i32) -> Result<()> {
     let len = size_of::<i32>() as libc::socklen_t;
@@ -204,6 +283,17 @@ pub struct Peeked {
     pub has_more: bool,
 }
 
+/// `SCM_PIDFD` (6.5) of `linux/socket.h`.
+const SCM_PIDFD: i32 = 4;
+/// Kinds of control data of `SO_TIMESTAMP`, `SO_TIMESTAMPNS`, `SO_TIMESTAMPING`, old and new (5.1).
+const STAMPS: [i32; 6] = [
+    libc::SCM_TIMESTAMP,
+    libc::SCM_TIMESTAMPNS,
+    libc::SCM_TIMESTAMPING,
+    63,
+    64,
+    65,
+];
 /// `SCM_MAX_FD` of `net/scm.h`.
 const MAX_RIGHTS: usize = 253;
 
@@ -263,6 +353,13 @@ fn take_control(message: &libc::msghdr, peeked: &mut Peeked) {
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
                 peeked.credentials = words.try_into().ok();
             }
+            (libc::SOL_SOCKET, SCM_PIDFD) => {
+                let made = words.first().filter(|fd| (**fd as i32) >= 0);
+                // SAFETY: as above. Nobody needs it: its process is told by number.
+                drop(made.map(|fd| unsafe { OwnedFd::from_raw_fd(*fd as i32) }));
+            }
+            // When it was sent, which options of the socket ask for.
+            (libc::SOL_SOCKET, kind) if STAMPS.contains(&kind) => {}
             _ => peeked.has_more = true,
         }
         // SAFETY: as above.

@@ -7,6 +7,7 @@ use super::fetch::fetch;
 use super::{FileTable, Refused};
 use crate::error::Refusal;
 use crate::netlink::unix_diag::{self, Told};
+use crate::objects::sockopt;
 use crate::objects::unix::{collect, hidden, queue};
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
@@ -113,8 +114,14 @@ impl FileTable {
             }
             match self.read_socket(&found) {
                 Ok(queue) => {
-                    if let Some(fact) = self.unix_mut(found.id) {
-                        fact.queue = queue;
+                    let Some(fact) = self.unix_mut(found.id) else {
+                        continue;
+                    };
+                    let is_stamped = sockopt::tells_times(&fact.options) && !queue.is_empty();
+                    fact.queue = queue;
+                    if is_stamped {
+                        let what = format!("socket:[{}]", found.ino);
+                        self.losses.push(Loss::with(Lost::MessageTimes, what));
                     }
                 }
                 Err(reason) => refusals.push(refusal(&found, reason, "")),

@@ -6,7 +6,8 @@
 //! such a socket that would tell it.
 
 use crate::netlink::unix_diag::Told;
-use crate::snapshot::{SocketOptions, UnixName, UnixSocket, UnixState};
+use crate::objects::sockopt::collect as sockopt;
+use crate::snapshot::{UnixName, UnixSocket, UnixState};
 use crate::sys::file::{FileStat, statx, statx_path};
 use crate::sys::poll::poll_readable;
 use crate::sys::socket;
@@ -15,37 +16,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// Options that are numbers, and their values in a new socket: those that are kept.
-pub const KEPT: [(i32, i32); 11] = [
-    (libc::SO_REUSEADDR, 0),
-    (libc::SO_DONTROUTE, 0),
-    (libc::SO_BROADCAST, 0),
-    (libc::SO_KEEPALIVE, 0),
-    (libc::SO_OOBINLINE, 0),
-    (libc::SO_PRIORITY, 0),
-    (libc::SO_REUSEPORT, 0),
-    (libc::SO_PASSCRED, 0),
-    (libc::SO_RCVLOWAT, 1),
-    (libc::SO_PASSSEC, 0),
-    (libc::SO_MARK, 0),
-];
-/// Options that are numbers, and are not kept; `SO_PASSPIDFD` (6.5) and `SO_PASSRIGHTS` (6.16) by their numbers.
-const REFUSED: [(i32, i32, &str); 12] = [
-    (libc::SO_DEBUG, 0, "SO_DEBUG"),
-    (libc::SO_NO_CHECK, 0, "SO_NO_CHECK"),
-    (libc::SO_TIMESTAMP, 0, "SO_TIMESTAMP"),
-    (libc::SO_TIMESTAMPNS, 0, "SO_TIMESTAMPNS"),
-    (libc::SO_TIMESTAMPING, 0, "SO_TIMESTAMPING"),
-    (libc::SO_RXQ_OVFL, 0, "SO_RXQ_OVFL"),
-    (libc::SO_PEEK_OFF, -1, "SO_PEEK_OFF"),
-    (libc::SO_LOCK_FILTER, 0, "SO_LOCK_FILTER"),
-    (libc::SO_BUSY_POLL, 0, "SO_BUSY_POLL"),
-    (76, 0, "SO_PASSPIDFD"),
-    (83, 1, "SO_PASSRIGHTS"),
-    (libc::SO_GET_FILTER, 0, "a filter"),
-];
-/// `SO_BUF_LOCK` (5.14): bit 0 the size for sending, bit 1 for receiving was set by the program.
-const SO_BUF_LOCK: i32 = 72;
 /// `TCP_ESTABLISHED` and `TCP_LISTEN`.
 const ESTABLISHED: u8 = 1;
 const LISTEN: u8 = 10;
@@ -92,7 +62,7 @@ pub fn collect(own: impl AsFd, ino: u32, told: &Told, cwd: &[u8]) -> Result<Coll
         name,
         shutdown: told.shutdown,
         is_reset: ready.error,
-        options: options(own)?,
+        options: sockopt::collect(own)?,
         peer_credentials: credentials.filter(|told| *told != NO_CREDENTIALS),
         ..UnixSocket::default()
     };
@@ -105,34 +75,6 @@ pub fn collect(own: impl AsFd, ino: u32, told: &Told, cwd: &[u8]) -> Result<Coll
 
 fn lost(error: crate::sys::Error) -> String {
     format!("it cannot be asked: {error}")
-}
-
-fn options(own: BorrowedFd<'_>) -> Result<SocketOptions, String> {
-    let ask = |option| socket::option(own, option).map_err(lost);
-    for (option, default, name) in REFUSED {
-        // An option that this kernel does not know is as in a new socket.
-        if socket::option(own, option).is_ok_and(|value| value != default) {
-            return Err(format!("a socket with {name} is not kept yet"));
-        }
-    }
-    if socket::option_pair(own, libc::SO_LINGER).map_err(lost)? != [0, 0] {
-        return Err("a socket with SO_LINGER is not kept yet".into());
-    }
-    let mut options = SocketOptions {
-        send_buffer: ask(libc::SO_SNDBUF)? as u32,
-        receive_buffer: ask(libc::SO_RCVBUF)? as u32,
-        locked_buffers: socket::option(own, SO_BUF_LOCK).unwrap_or(0) as u32,
-        send_timeout: socket::option_pair(own, libc::SO_SNDTIMEO).map_err(lost)?,
-        receive_timeout: socket::option_pair(own, libc::SO_RCVTIMEO).map_err(lost)?,
-        values: Vec::new(),
-    };
-    for (option, default) in KEPT {
-        let value = ask(option)?;
-        if value != default {
-            options.values.push((option, value));
-        }
-    }
-    Ok(options)
 }
 
 /// Returns the name that a socket was bound to. Whether its file is there is asked of the file itself: somebody else may

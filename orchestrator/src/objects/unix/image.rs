@@ -1,10 +1,8 @@
 //! Between the fact and its records: the socket in `files.img`, what waits in it in `sk-queues.img`.
 
-use super::collect::KEPT;
 use crate::image::error::{Checked, wrong};
-use crate::snapshot::{
-    FileId, OpenFile, SocketOptions, UnixMessage, UnixName, UnixSocket, UnixState,
-};
+use crate::objects::sockopt::image as sockopt;
+use crate::snapshot::{FileId, OpenFile, UnixMessage, UnixName, UnixSocket, UnixState};
 use proto::pb;
 
 /// `TCP_ESTABLISHED`, `TCP_CLOSE` and `TCP_LISTEN`.
@@ -13,7 +11,6 @@ const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
 /// Id of the network namespace within the image set.
 const NET_NS: u32 = 2;
-const MICROS: u64 = 1_000_000;
 /// The socket is not of the tree (`uflags`).
 const OUTSIDE: u32 = 1;
 /// Bytes of `sun_path`.
@@ -42,7 +39,7 @@ pub(crate) fn to_record(
         backlog,
         peer: fact.peer,
         fown,
-        opts: options_to_record(&fact.options),
+        opts: sockopt::to_record(&fact.options),
         name: name.map_or(Vec::new(), |name| ended(&name.bytes)),
         shutdown: (fact.shutdown != 0).then_some(i32::from(fact.shutdown)),
         file_perms: name
@@ -171,8 +168,7 @@ pub(crate) fn from_record(record: &pb::UnixSkEntry) -> Checked<Result<UnixSocket
     }
     let ext = record.ext.clone().unwrap_or_default();
     let lost_peer = ext.lost_peer.map(name_from).transpose()?;
-    let options = options_from_record(&record.opts)?;
-    Ok(options.map(|options| UnixSocket {
+    Ok(Ok(UnixSocket {
         ino: record.ino,
         kind: record.r#type as i32,
         state,
@@ -182,7 +178,7 @@ pub(crate) fn from_record(record: &pb::UnixSkEntry) -> Checked<Result<UnixSocket
         is_outside,
         shutdown: shutdown as u8,
         is_reset: ext.reset == Some(true),
-        options,
+        options: sockopt::from_record(&record.opts)?,
         peer_credentials: ext.peer_credentials.as_ref().map(credentials),
         queue: Vec::new(),
     }))
@@ -207,83 +203,4 @@ fn name_from_record(record: &pb::UnixSkEntry) -> Checked<Option<UnixName>> {
         return wrong!("its name counts from no folder");
     }
     Ok(Some(name))
-}
-
-fn options_to_record(options: &SocketOptions) -> pb::SkOptsEntry {
-    let value = |option: i32| {
-        let set = options.values.iter().find(|(number, _)| *number == option);
-        let default = KEPT.iter().find(|(number, _)| *number == option);
-        set.or(default).map_or(0, |(_, value)| *value)
-    };
-    let flag = |option| Some(value(option) != 0);
-    pb::SkOptsEntry {
-        so_sndbuf: options.send_buffer,
-        so_rcvbuf: options.receive_buffer,
-        so_snd_tmo_sec: options.send_timeout[0] as u64,
-        so_snd_tmo_usec: options.send_timeout[1] as u64,
-        so_rcv_tmo_sec: options.receive_timeout[0] as u64,
-        so_rcv_tmo_usec: options.receive_timeout[1] as u64,
-        reuseaddr: flag(libc::SO_REUSEADDR),
-        so_priority: Some(value(libc::SO_PRIORITY) as u32),
-        so_rcvlowat: Some(value(libc::SO_RCVLOWAT) as u32),
-        so_mark: Some(value(libc::SO_MARK) as u32).filter(|&mark| mark != 0),
-        so_passcred: flag(libc::SO_PASSCRED),
-        so_passsec: flag(libc::SO_PASSSEC),
-        so_dontroute: flag(libc::SO_DONTROUTE),
-        so_no_check: Some(false),
-        so_reuseport: flag(libc::SO_REUSEPORT),
-        so_broadcast: flag(libc::SO_BROADCAST),
-        so_keepalive: flag(libc::SO_KEEPALIVE),
-        so_oobinline: Some(value(libc::SO_OOBINLINE) as u32),
-        so_buf_lock: Some(options.locked_buffers),
-        ..Default::default()
-    }
-}
-
-fn options_from_record(record: &pb::SkOptsEntry) -> Checked<Result<SocketOptions, String>> {
-    let timeout = |seconds: u64, micros: u64| match micros < MICROS && seconds <= i64::MAX as u64 {
-        true => Ok([seconds as i64, micros as i64]),
-        false => wrong!("a time limit of {seconds} s and {micros} us is none"),
-    };
-    let others = [
-        (record.so_no_check == Some(true), "SO_NO_CHECK"),
-        (record.so_bound_dev.is_some(), "SO_BINDTODEVICE"),
-        (!record.so_filter.is_empty(), "a filter"),
-        (
-            record.so_linger.is_some_and(|linger| linger != 0),
-            "SO_LINGER",
-        ),
-    ];
-    if let Some((_, name)) = others.iter().find(|(is_set, _)| *is_set) {
-        return Ok(Err(format!("Unix socket with {name}")));
-    }
-    let number = |value: Option<bool>| value.map(i32::from);
-    let values = [
-        number(record.reuseaddr),
-        number(record.so_dontroute),
-        number(record.so_broadcast),
-        number(record.so_keepalive),
-        record.so_oobinline.map(|value| value as i32),
-        record.so_priority.map(|value| value as i32),
-        number(record.so_reuseport),
-        number(record.so_passcred),
-        record.so_rcvlowat.map(|value| value as i32),
-        number(record.so_passsec),
-        record.so_mark.map(|value| value as i32),
-    ];
-    let set = KEPT
-        .iter()
-        .zip(values)
-        .filter_map(|((option, default), value)| {
-            let value = value.filter(|value| value != default)?;
-            Some((*option, value))
-        });
-    Ok(Ok(SocketOptions {
-        send_buffer: record.so_sndbuf,
-        receive_buffer: record.so_rcvbuf,
-        locked_buffers: record.so_buf_lock.unwrap_or(0),
-        send_timeout: timeout(record.so_snd_tmo_sec, record.so_snd_tmo_usec)?,
-        receive_timeout: timeout(record.so_rcv_tmo_sec, record.so_rcv_tmo_usec)?,
-        values: set.collect(),
-    }))
 }

@@ -39,6 +39,9 @@ pub fn read(own: impl AsFd, kind: i32) -> Result<Vec<Waiting>, String> {
     if !has_credentials {
         socket::set_option(own, libc::SO_PASSCRED, 1).map_err(lost)?;
     }
+    let offset = socket::option(own, libc::SO_PEEK_OFF).map_err(lost)?;
+    // The first look is one without an offset.
+    socket::set_option(own, libc::SO_PEEK_OFF, -1).map_err(lost)?;
     let mut queue = Queue {
         own,
         buffer: vec![0; USUAL_MESSAGE],
@@ -47,7 +50,7 @@ pub fn read(own: impl AsFd, kind: i32) -> Result<Vec<Waiting>, String> {
         libc::SOCK_STREAM => queue.stream(held),
         _ => queue.messages(),
     };
-    socket::set_option(own, libc::SO_PEEK_OFF, -1).map_err(lost)?;
+    socket::set_option(own, libc::SO_PEEK_OFF, offset).map_err(lost)?;
     if !has_credentials {
         socket::set_option(own, libc::SO_PASSCRED, 0).map_err(lost)?;
     }

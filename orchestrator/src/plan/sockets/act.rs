@@ -1,6 +1,7 @@
 //! From steps to operations.
 
 use super::{Address, At, Identity, Phase, Step};
+use crate::objects::sockopt::plan as sockopt;
 use crate::objects::unix::plan as unix;
 use crate::plan::birth::plan_tie_again;
 use crate::plan::descriptors::{SETFL, Users, place_kept, plan_pidfd, raise, set_flags};
@@ -60,7 +61,7 @@ fn plan_step(m: &mut Making<'_>, step: &Step<'_>) {
                 keep(m, made, *fd);
             }
         }
-        Step::Buffers { fd, of } => unix::plan_buffers(&mut m.b, *fd, &of.options),
+        Step::Buffers { fd, of } => sockopt::plan_buffers(&mut m.b, *fd, &of.options),
         Step::Bind { fd, name, at } => plan_bind(m, *fd, name, at),
         Step::Node { of, fd } => {
             let made = m.b.open(libc::SYS_ioctl, &[*of as u64, unix::SIOCUNIXFILE]);
@@ -86,7 +87,7 @@ fn plan_step(m: &mut Making<'_>, step: &Step<'_>) {
         Step::Unread { fd } => unix::plan_byte(&mut m.b, *fd),
         Step::Shutdown { fd, shutdown } => unix::plan_shutdown(&mut m.b, *fd, *shutdown),
         Step::Settle { fd, of, flags } => {
-            unix::plan_options(&mut m.b, *fd, &of.options);
+            sockopt::plan_options(&mut m.b, *fd, &of.options);
             set_flags(&mut m.b, *fd, flags & SETFL);
         }
         Step::Owner { name } => unix::plan_owner(&mut m.b, name),

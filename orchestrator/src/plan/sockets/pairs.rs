@@ -1,6 +1,6 @@
 //! Pairs of Unix sockets: both ends are made at once, get their options and what waits in them, and are placed.
 
-use crate::objects::unix;
+use crate::objects::{sockopt, unix};
 use crate::plan::descriptors::{SETFL, Users, hold, object, place, raise, set_flags};
 use crate::plan::program::Object;
 use crate::plan::task::Making;
@@ -24,13 +24,13 @@ pub fn plan_pair(m: &mut Making<'_>, socket: &UnixSocket, users: &Users<'_>) {
         master
     });
     for ((_, end), fd) in ends.iter().zip(masters) {
-        unix::plan::plan_buffers(&mut m.b, fd, &end.options);
+        sockopt::plan::plan_buffers(&mut m.b, fd, &end.options);
     }
     for ((_, end), peer) in ends.iter().zip([masters[1], masters[0]]) {
         unix::plan::plan_queue(&mut m.b, end, peer);
     }
     for ((_, end), fd) in ends.iter().zip(masters) {
-        unix::plan::plan_options(&mut m.b, fd, &end.options);
+        sockopt::plan::plan_options(&mut m.b, fd, &end.options);
     }
     // One direction shut is told by both ends, and shut by either.
     unix::plan::plan_shutdown(&mut m.b, masters[0], ends[0].1.shutdown);
