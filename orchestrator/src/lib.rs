@@ -10,6 +10,7 @@ pub mod image;
 pub mod infect;
 pub mod keeper;
 pub mod kernel;
+pub mod lazy;
 pub mod memory;
 pub mod netlink;
 pub mod objects;

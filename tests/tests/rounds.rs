@@ -212,7 +212,7 @@ fn content(
     let (file, offset) = match run.at {
         PageLocation::Here { pages_id, offset } => (&set.pages[&pages_id], offset + at - run.start),
         PageLocation::ParentTask => (parent.expect("a parent"), at),
-        PageLocation::Parent => panic!("it was to be resolved"),
+        PageLocation::Parent | PageLocation::Source => panic!("it was to be resolved"),
     };
     file.read_exact_at(&mut bytes, offset).expect("stored");
     Some(bytes)

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 use crate::external::{External, Inherited};
+use crate::lazy::guard::OnFailure;
 
 /// Checkpoint and restore for Linux.
 #[derive(Debug, Parser)]
@@ -40,6 +41,11 @@ pub enum Command {
     Keeper(KeeperArgs),
     /// Store the pages of a dump that runs elsewhere.
     PageServer(PageServerArgs),
+    /// Bring the memory of a tree that `restore --lazy-pages` restores, while it runs.
+    LazyPages(LazyPagesArgs),
+    /// Watch over lazy memory.
+    #[command(hide = true)]
+    LazyGuard(LazyGuardArgs),
     /// Write an image set anew: for CRIU, or packed.
     Convert(ConvertArgs),
     /// Say what this kernel and this user can do.
@@ -268,6 +274,47 @@ pub struct PageServerArgs {
     pub common: CommonArgs,
 }
 
+/// Options of `lazy-pages`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct LazyPagesArgs {
+    /// Ask a page server for pages that are not in the images.
+    #[arg(long)]
+    pub page_server: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub server: ServerArgs,
+    /// What becomes of the tree where memory does not come.
+    #[arg(long, value_name = "kill|stop", value_enum, default_value = "kill")]
+    pub on_failure: OnFailure,
+    /// Milliseconds to leave between two pieces that nobody waits for.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub pause: u64,
+    /// Go on in the background once a restore can come.
+    #[arg(short = 'd', long)]
+    pub daemon: bool,
+    /// Write a zero byte to this descriptor, and close it, once a restore can come.
+    #[arg(long, value_name = "FD")]
+    pub status_fd: Option<i32>,
+    /// Write the process id of the daemon to this file.
+    #[arg(long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// How the daemon goes on in the background.
+    #[arg(long, hide = true, value_name = "FD")]
+    pub listening_fd: Option<i32>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `lazy-guard`, which this program gives itself.
+#[derive(Debug, Args)]
+pub struct LazyGuardArgs {
+    /// What becomes of the tree.
+    #[arg(value_enum)]
+    pub on_failure: OnFailure,
+}
+
 /// Options of rounds: dumps that store what changed since the one before.
 #[derive(Debug, Args)]
 pub struct RoundArgs {
@@ -448,6 +495,9 @@ pub struct RestoreArgs {
     /// Take pages out of the images once they are restored: they cannot be restored again then.
     #[arg(long)]
     pub auto_dedup: bool,
+    /// Let it run at once: its memory comes from a lazy-pages daemon that waits in the work folder.
+    #[arg(long, conflicts_with_all = ["auto_dedup", "stream"])]
+    pub lazy_pages: bool,
     /// Become the command after `--` once it runs.
     #[arg(long)]
     pub exec_cmd: bool,

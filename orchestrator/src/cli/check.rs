@@ -17,7 +17,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 19] = [
+const FEATURES: [Feature; 22] = [
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -77,6 +77,24 @@ const FEATURES: [Feature; 19] = [
         what: "guard regions (6.15)",
         required: false,
         probe: guards,
+    },
+    Feature {
+        name: "uffd",
+        what: "lazy restores: userfaultfd (4.3)",
+        required: false,
+        probe: lazy_memory,
+    },
+    Feature {
+        name: "uffd-noncoop",
+        what: "lazy restores of programs that fork and move memory: events of userfaultfd (4.11, CAP_SYS_PTRACE)",
+        required: false,
+        probe: lazy_memory,
+    },
+    Feature {
+        name: "lazy_pages",
+        what: "lazy restores",
+        required: false,
+        probe: lazy_memory,
     },
     Feature {
         name: "mem_dirty_track",
@@ -219,6 +237,10 @@ fn pidfd_getfd() -> bool {
 fn sockopt_buf_lock() -> bool {
     let socket = std::os::unix::net::UnixDatagram::unbound();
     socket.is_ok_and(|socket| crate::sys::socket::option(&socket, SO_BUF_LOCK).is_ok())
+}
+
+fn lazy_memory() -> bool {
+    crate::sys::uffd::userfaultfd().is_ok_and(|uffd| crate::sys::uffd::enable_missing(uffd).is_ok())
 }
 
 fn timerfd() -> bool {

@@ -6,11 +6,13 @@ pub mod check;
 pub mod config;
 pub mod convert;
 pub mod dump;
+pub mod lazy_pages;
 pub mod log;
 pub mod page_server;
 pub mod restore;
 pub mod rounds;
 pub mod say;
+pub mod server;
 
 use anyhow::Context as _;
 use args::{Cli, Command, CommonArgs};
@@ -68,6 +70,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::PageServer(server)) => finish(&server.common, "page-server", || {
             self::page_server::run(&server).map(|()| ExitCode::SUCCESS)
         }),
+        Some(Command::LazyPages(lazy)) => finish(&lazy.common, "lazy-pages", || {
+            self::lazy_pages::run(&lazy).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::LazyGuard(guard)) => crate::lazy::guard::run(guard.on_failure),
         Some(Command::Convert(convert)) => finish(&convert.common(), "convert", || {
             self::convert::run(&convert).map(|()| ExitCode::SUCCESS)
         }),

@@ -1,16 +1,13 @@
 //! `orchestrator page-server`.
 
 use super::args::PageServerArgs;
-use super::log::work_dir;
 use super::say;
+use super::server::{Ready, go_on_in_background};
 use crate::page_server::{listen, serve};
 use crate::sys::{fd, process};
 use crate::wire::client::inherited;
 use anyhow::Context as _;
-use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::process::{Command, Stdio};
 
 /// Waits for a client and stores its pages.
 ///
@@ -19,7 +16,7 @@ use std::process::{Command, Stdio};
 pub fn run(args: &PageServerArgs) -> anyhow::Result<()> {
     if let Some(fd) = args.server.ps_socket {
         let socket = inherited(fd).with_context(|| not_connected(fd))?;
-        tell_ready(args, std::process::id())?;
+        ready(args).tell(std::process::id())?;
         return receive(args, socket);
     }
     let listener = match args.listening_fd {
@@ -34,10 +31,12 @@ pub fn run(args: &PageServerArgs) -> anyhow::Result<()> {
         }
     };
     if args.daemon && args.listening_fd.is_none() {
-        return go_on_in_background(args, &listener);
+        let pid = go_on_in_background(&listener)?;
+        tell_place(&listener);
+        return ready(args).tell(pid);
     }
     if args.listening_fd.is_none() {
-        tell_ready(args, std::process::id())?;
+        ready(args).tell(std::process::id())?;
         tell_place(&listener);
     }
     let (socket, client) = listener.accept().context("cannot take a client")?;
@@ -68,37 +67,10 @@ fn tell_place(listener: &TcpListener) {
     }
 }
 
-/// Tells whoever waits that clients can come.
-fn tell_ready(args: &PageServerArgs, pid: u32) -> anyhow::Result<()> {
-    if let Some(file) = &args.pidfile {
-        let file = work_dir(&args.common).join(file);
-        std::fs::write(&file, pid.to_string())
-            .with_context(|| format!("cannot write the pid file {}", file.display()))?;
+fn ready(args: &PageServerArgs) -> Ready<'_> {
+    Ready {
+        common: &args.common,
+        pidfile: args.pidfile.as_deref(),
+        status_fd: args.status_fd,
     }
-    if let Some(number) = args.status_fd {
-        let status: OwnedFd = fd::inherited(number)
-            .with_context(|| format!("cannot tell descriptor {number} that it is ready"))?;
-        std::fs::File::from(status)
-            .write_all(&[0])
-            .with_context(|| format!("cannot tell descriptor {number} that it is ready"))?;
-        fd::close_inherited(number);
-    }
-    Ok(())
-}
-
-/// Starts this program anew, in the background, with the socket that is listened at.
-fn go_on_in_background(args: &PageServerArgs, listener: &TcpListener) -> anyhow::Result<()> {
-    let doing = "cannot go on in the background";
-    fd::set_close_on_exec(listener, false).context(doing)?;
-    let mut child = Command::new("/proc/self/exe");
-    child
-        .args(std::env::args_os().skip(1))
-        .arg(format!("--listening-fd={}", listener.as_raw_fd()))
-        // Whoever waits for the end of what we say would wait for the server's.
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let child = child.spawn().context(doing)?;
-    tell_place(listener);
-    tell_ready(args, child.id())
 }

@@ -41,6 +41,9 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         foreground: waits,
         leave_stopped: args.leave_stopped,
         dedup: args.auto_dedup,
+        lazy: args
+            .lazy_pages
+            .then(|| work_dir(&args.common).to_path_buf()),
     };
     if args.plan {
         say::line(format_args!("{}", plan_only(dir, &options)?));

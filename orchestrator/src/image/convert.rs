@@ -14,13 +14,14 @@ use proto::{kinds, pb};
 use super::codec::{encode, read_one};
 use super::dir::{Dir, failed};
 use super::error::{Error, Result, Wrong};
+use super::memory::is_covered;
 use super::pages;
 use super::read::{ImageSet, read};
 use super::write::{
     IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, is_of_memory,
 };
 use crate::memory::output::{PageOutput, Sink};
-use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Task, Vma};
+use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Snapshot, Task, Vma, VmaKind};
 use crate::wire::batches::Packing;
 
 /// Bytes copied at a time.
@@ -194,7 +195,26 @@ fn copy(
     Ok(())
 }
 
-/// Returns the runs of a task with those that are as in its parent replaced by the parent's own.
+/// Has every task's runs say where its pages lie themselves, also those that are as in its parent.
+///
+/// # Errors
+/// A parent does not have such a page.
+pub fn resolve_inherited(snapshot: &mut Snapshot) -> Result<()> {
+    let mut resolved: BTreeMap<i32, Vec<PageRun>> = BTreeMap::new();
+    for task in &mut snapshot.tasks {
+        let Some(mm) = &task.mm else {
+            continue;
+        };
+        let parent = resolved.get(&task.ppid).map(Vec::as_slice);
+        let runs = with_parents_pages(task, &mm.pages, parent.unwrap_or_default())?;
+        resolved.insert(task.pid, runs.clone());
+        task.mm.as_mut().expect("it has memory").pages = runs;
+    }
+    Ok(())
+}
+
+/// Returns the runs of a task with those that are as in its parent replaced by the parent's own. Pages of zeros are stored for
+/// neither, where they may be left out.
 fn with_parents_pages(task: &Task, runs: &[PageRun], parent: &[PageRun]) -> Result<Vec<PageRun>> {
     let mut all = Vec::new();
     for run in runs {
@@ -202,14 +222,15 @@ fn with_parents_pages(task: &Task, runs: &[PageRun], parent: &[PageRun]) -> Resu
             all.push(*run);
             continue;
         }
-        let end = run.start + run.pages * PAGE_SIZE;
+        let end = end_of(run);
         let first = parent.partition_point(|other| end_of(other) <= run.start);
         let mut at = run.start;
         for other in parent[first..].iter().take_while(|other| other.start < end) {
-            let (PageLocation::Here { pages_id, offset }, true) = (other.at, other.start <= at)
-            else {
+            let PageLocation::Here { pages_id, offset } = other.at else {
                 break;
             };
+            leave_out(task, at, other.start)?;
+            at = at.max(other.start);
             let until = end_of(other).min(end);
             all.push(PageRun {
                 start: at,
@@ -221,13 +242,26 @@ fn with_parents_pages(task: &Task, runs: &[PageRun], parent: &[PageRun]) -> Resu
             });
             at = until;
         }
-        if at < end {
-            let name = format!("pagemap-{}.img", task.pid);
-            let words = format!("its parent {} does not have page {at:#x}", task.ppid);
-            return Err(Wrong::new(words).at(&name, format!("run {:#x}", run.start)));
-        }
+        leave_out(task, at, end)?;
     }
     Ok(all)
+}
+
+/// Looks whether pages that the parent has not got may be of zeros.
+fn leave_out(task: &Task, start: u64, end: u64) -> Result<()> {
+    let vmas = task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
+    let is_anonymous = |vma: &Vma| {
+        matches!(
+            vma.kind,
+            VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
+        )
+    };
+    if start >= end || is_covered(vmas, start, end, is_anonymous) {
+        return Ok(());
+    }
+    let name = format!("pagemap-{}.img", task.pid);
+    let words = format!("its parent {} does not have page {start:#x}", task.ppid);
+    Err(Wrong::new(words).at(&name, format!("run {start:#x}")))
 }
 
 fn end_of(run: &PageRun) -> u64 {
@@ -263,5 +297,24 @@ mod tests {
                 "{run:?}"
             );
         }
+        let zeros = Vma {
+            start: 0x6000,
+            end: 0x9000,
+            prot: 3,
+            flags: libc::MAP_PRIVATE as u32,
+            kind: VmaKind::Anonymous,
+            offset: 0,
+            advice: 0,
+            locked: false,
+            locked_on_fault: false,
+            sealed: false,
+            mempolicy: None,
+            guards: Vec::new(),
+            name: Vec::new(),
+        };
+        let mut task = task;
+        task.mm.get_or_insert_default().vmas.push(zeros);
+        let found = with_parents_pages(&task, &[common(0x6000, 3)], &parent).expect("found");
+        assert_eq!(found, [here(0x6000, 1, 0xb000)]);
     }
 }

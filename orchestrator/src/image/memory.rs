@@ -87,6 +87,7 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
         ldt: ldt(record)?,
         vmas: read.vmas,
         pages: Vec::new(),
+        lazy: Vec::new(),
     };
     Ok(AddressSpace { mm, unsupported })
 }

@@ -30,7 +30,7 @@ mod vma;
 pub mod write;
 mod xstate;
 
-pub use convert::{Form, convert};
+pub use convert::{Form, convert, resolve_inherited};
 pub use dedup::{dedup, punch};
 pub use error::{Error, Result};
 pub use page_store::{PageStore, StoreError};

@@ -9,7 +9,7 @@ use super::codec::Decoder;
 use super::dir::Dir;
 use super::error::{Checked, Result, Wrong, wrong};
 use super::limits::MAX_PAGES;
-use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Vma, VmaKind};
+use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Vma};
 
 /// `pagemap_entry.flags`: the bytes are in the parent image set.
 const PARENT: u32 = 1;
@@ -20,14 +20,12 @@ const PARENT_TASK: u32 = 1 << 16;
 const LAZY: u32 = 2;
 /// The bytes are here.
 const PRESENT: u32 = 4;
-/// `MAP_HUGETLB`, whose pages the peer does not fill lazily.
-const MAP_HUGETLB: u32 = 0x4_0000;
 
 /// Returns the files `pages-ID.img` that `runs` lie in.
 pub(super) fn pages_ids(runs: &[PageRun]) -> BTreeSet<u32> {
     let ids = runs.iter().filter_map(|run| match run.at {
         PageLocation::Here { pages_id, .. } => Some(pages_id),
-        PageLocation::Parent | PageLocation::ParentTask => None,
+        PageLocation::Parent | PageLocation::ParentTask | PageLocation::Source => None,
     });
     ids.collect()
 }
@@ -46,6 +44,7 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<E
         let flags = match run.at {
             PageLocation::Parent => PARENT,
             PageLocation::ParentTask => PARENT_TASK,
+            PageLocation::Source => LAZY,
             PageLocation::Here {
                 pages_id: id,
                 offset,
@@ -62,6 +61,9 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<E
                 PRESENT
             }
         };
+        if run.at == PageLocation::Source && parts(run, vmas).iter().any(|part| !part.is_lazy) {
+            return wrong!("run {:#x} cannot be left to its source", run.start);
+        }
         for part in parts(run, vmas) {
             file.record(&pb::PagemapEntry {
                 vaddr: part.start,
@@ -101,7 +103,7 @@ pub(super) fn encode_received(runs: &[(PageRun, bool)], pages_id: u32) -> Checke
 
 /// Returns the ranges, ascending, whose pages may be filled lazily.
 pub fn lazy_ranges(vmas: &[Vma]) -> Vec<[u64; 2]> {
-    let lazy = vmas.iter().filter(|vma| is_lazy(vma));
+    let lazy = vmas.iter().filter(|vma| vma.may_be_lazy());
     lazy.map(|vma| [vma.start, vma.end]).collect()
 }
 
@@ -137,11 +139,11 @@ fn parts(run: &PageRun, vmas: &[Vma]) -> Vec<Part> {
         let until = vma.end.min(end);
         let pages = (until - at) / PAGE_SIZE;
         match parts.last_mut() {
-            Some(last) if last.is_lazy == is_lazy(vma) => last.pages += pages,
+            Some(last) if last.is_lazy == vma.may_be_lazy() => last.pages += pages,
             _ => parts.push(Part {
                 start: at,
                 pages,
-                is_lazy: is_lazy(vma),
+                is_lazy: vma.may_be_lazy(),
             }),
         }
         at = until;
@@ -154,15 +156,6 @@ fn parts(run: &PageRun, vmas: &[Vma]) -> Vec<Part> {
         });
     }
     parts
-}
-
-/// The peer fills private anonymous memory lazily, unless it is locked or of huge pages.
-fn is_lazy(vma: &Vma) -> bool {
-    let is_anonymous = matches!(
-        vma.kind,
-        VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
-    );
-    is_anonymous && !vma.locked && !vma.locked_on_fault && vma.flags & MAP_HUGETLB == 0
 }
 
 /// A pagemap as read.
@@ -213,7 +206,7 @@ fn run(entry: &pb::PagemapEntry, map: &Runs) -> Checked<PageRun> {
         PRESENT => PageLocation::Here { pages_id, offset },
         PARENT => PageLocation::Parent,
         PARENT_TASK => PageLocation::ParentTask,
-        0 => return wrong!("its pages were left to a page server"),
+        0 if flags == LAZY => PageLocation::Source,
         _ => return wrong!("flags {flags:#x} are not known"),
     };
     let pages = entry.nr_pages.unwrap_or(u64::from(entry.compat_nr_pages));

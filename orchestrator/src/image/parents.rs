@@ -112,7 +112,9 @@ impl Chain {
                     let to = stop.min(end);
                     match run.at {
                         PageLocation::Parent => next.push([start, to]),
-                        PageLocation::ParentTask => return Err(lacking(level, name, start)),
+                        PageLocation::ParentTask | PageLocation::Source => {
+                            return Err(lacking(level, name, start));
+                        }
                         PageLocation::Here { pages_id, .. } => {
                             found.needed.extend(extent(level, run, start, to));
                             found.lens.insert((level, pages_id), map.lens[&pages_id]);
@@ -313,7 +315,8 @@ impl Previous {
     pub fn pages_of(&self, pid: i32) -> Result<Vec<PageRun>> {
         let map = pages::read(&self.dir, &format!("pagemap-{pid}.img"))?;
         let mut runs = map.map(|map| map.runs).unwrap_or_default();
-        runs.retain(|run| run.at != PageLocation::ParentTask);
+        let is_had = |at| !matches!(at, PageLocation::ParentTask | PageLocation::Source);
+        runs.retain(|run| is_had(run.at));
         Ok(runs)
     }
 }

@@ -260,6 +260,10 @@ impl Family {
     /// Returns whether a process may have pages of its parent: the same program, with areas at the same addresses.
     fn has_common_memory(&self, member: usize, snapshot: &Snapshot) -> bool {
         let member = &self.members[member];
+        if snapshot.is_lazy() {
+            // What a maker has not got yet cannot be inherited.
+            return false;
+        }
         if member.maker != member.parent {
             return member.inherits;
         }

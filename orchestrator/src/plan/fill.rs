@@ -32,7 +32,7 @@ pub fn page_files(snapshot: &Snapshot) -> BTreeSet<u32> {
         .chain(of_shared)
         .filter_map(|run| match run.at {
             PageLocation::Here { pages_id, .. } => Some(pages_id),
-            PageLocation::Parent | PageLocation::ParentTask => None,
+            PageLocation::Parent | PageLocation::ParentTask | PageLocation::Source => None,
         })
         .collect()
 }
@@ -145,11 +145,17 @@ pub fn plan_fill(m: &mut Making<'_>, runs: &[PageRun], target: Target, what: &'s
     let mut reads: Vec<Read> = Vec::new();
     for run in runs.iter().filter(|run| run.at != PageLocation::ParentTask) {
         let PageLocation::Here { pages_id, offset } = run.at else {
-            m.report.refuse(
-                what,
-                "it lies in a parent image set, and where was not resolved",
-                "",
-            );
+            let (reason, remedy) = match run.at {
+                PageLocation::Source => (
+                    "it was left where the task was dumped",
+                    "restore with --lazy-pages, with a lazy-pages daemon that asks the source",
+                ),
+                _ => (
+                    "it lies in a parent image set, and where was not resolved",
+                    "",
+                ),
+            };
+            m.report.refuse(what, reason, remedy);
             return;
         };
         let mut done = 0;

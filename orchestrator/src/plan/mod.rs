@@ -21,6 +21,7 @@ pub mod host;
 pub mod inherit;
 mod inherited;
 pub mod joint;
+pub mod lazy;
 mod memory;
 mod mm;
 mod notify;
@@ -46,6 +47,7 @@ mod watches;
 
 pub use arena::{Arena, Layout, ProgramPlace};
 pub use host::{Host, Vdso, VdsoCode};
+pub use lazy::LazySpace;
 pub use program::{Builder, Object, Program};
 pub use refusals::{Refusal, Report};
 pub use sockets::SocketFiles;
@@ -91,6 +93,8 @@ pub struct Plan {
     pub not_kept: Vec<String>,
     /// Files of the names of sockets.
     pub socket_files: SocketFiles,
+    /// Processes whose memory comes later.
+    pub lazy: Vec<LazySpace>,
 }
 
 /// How the root task is started: a new process with this pid, all signals blocked, that runs program 0 on the stack of

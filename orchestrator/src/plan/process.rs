@@ -75,17 +75,29 @@ const THP_EXCEPT_ADVISED: u64 = 2;
 /// Adds what decides how memory is made.
 pub fn plan_early(m: &mut Making<'_>) {
     let is_parents = m.births.contains_key(&m.own.member);
-    if m.own.mm.thp_disabled || is_parents {
-        m.b.object(Object::Task("no transparent huge pages"));
+    if !m.own.mm.lazy.is_empty() {
+        // One would be made whole at the first touch of a part, where the rest is to come later.
+        m.b.object(Object::Task(
+            "no transparent huge pages until all is registered",
+        ));
         let disable = libc::PR_SET_THP_DISABLE as u64;
-        let flags = u64::from(m.own.mm.thp_except_advised) * THP_EXCEPT_ADVISED;
-        let is_disabled = u64::from(m.own.mm.thp_disabled);
-        m.b.call_returns(
-            libc::SYS_prctl,
-            &[disable, is_disabled, flags * is_disabled],
-            0,
-        );
+        m.b.call_returns(libc::SYS_prctl, &[disable, 1, 0], 0);
+    } else if m.own.mm.thp_disabled || is_parents {
+        plan_huge_pages(m);
     }
+}
+
+/// Adds whether it has transparent huge pages.
+pub fn plan_huge_pages(m: &mut Making<'_>) {
+    m.b.object(Object::Task("no transparent huge pages"));
+    let disable = libc::PR_SET_THP_DISABLE as u64;
+    let flags = u64::from(m.own.mm.thp_except_advised) * THP_EXCEPT_ADVISED;
+    let is_disabled = u64::from(m.own.mm.thp_disabled);
+    m.b.call_returns(
+        libc::SYS_prctl,
+        &[disable, is_disabled, flags * is_disabled],
+        0,
+    );
 }
 
 /// Adds what all threads share or inherit.

@@ -13,6 +13,7 @@ use super::family::Family;
 use super::fds::FdTable;
 use super::holes::Holes;
 use super::joint::{FS, Joint, SPACE, TABLE, Turns, plan_turn, plan_turn_over};
+use super::lazy::LazySpace;
 use super::program::{Builder, Object};
 use super::readers::Readers;
 use super::refusals::Report;
@@ -21,7 +22,7 @@ use super::sockets::{self, Phase, Script};
 use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, confinement, descriptors, heritage, memory, mm, notify, pidfds, process, segments,
+    birth, confinement, descriptors, heritage, lazy, memory, mm, notify, pidfds, process, segments,
     short_lived, terminals, threads, vdso, watches,
 };
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
@@ -75,6 +76,8 @@ pub struct Making<'a> {
     pub readers: Readers,
     /// What children were born with.
     pub births: BTreeMap<usize, Birth>,
+    /// Tasks whose memory comes later.
+    pub lazy: Vec<LazySpace>,
     /// The task at hand.
     pub own: Own<'a>,
 }
@@ -312,6 +315,7 @@ fn plan_threads(m: &mut Making<'_>, met: u64) {
             process::plan_signals_and_timers(m);
             descriptors::plan_owners(m);
             descriptors::plan_terminal(m);
+            lazy::plan_registration(m);
             process::plan_limits(m);
         }
         threads::plan_pending(m, thread);

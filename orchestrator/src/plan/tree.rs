@@ -86,6 +86,7 @@ pub fn plan_tree(
         ptys: BTreeMap::new(),
         readers,
         births: BTreeMap::new(),
+        lazy: Vec::new(),
         own: task::Own::of(0, root, &services)?,
     };
     let mut finals = Vec::new();
@@ -167,6 +168,7 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
         host_steps,
         not_kept: Vec::new(),
         socket_files: SocketFiles::default(),
+        lazy: m.lazy,
     }
 }
 

@@ -17,12 +17,13 @@ use nix::errno::Errno;
 
 use super::arena::syscall_offset;
 use super::error::{Doing, Error, Result};
+use crate::lazy::link::Link;
 use crate::plan::{HostStep, Plan, ThreadFinal};
 use crate::procfs::{self, Subject};
 use crate::snapshot::{Rseq, Snapshot};
 use crate::sys::ptrace::{self, EVENT_STOP, NT_X86_XSTATE, Options, SyscallUserDispatch};
 use crate::sys::wait::{WaitStatus, wait_tid};
-use crate::sys::{Pid, Tid, signal};
+use crate::sys::{Pid, RemoteFd, Tid, fd, signal};
 
 /// What becomes of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,12 @@ pub(super) fn confine(plan: &Plan, root: Pid) -> Result<()> {
 }
 
 /// Makes parked threads the final ones and lets them go. After an error the caller kills them.
-pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) -> Result<()> {
+pub(super) fn commit(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    (root, after): (Pid, After),
+    lazy: Option<&Link>,
+) -> Result<()> {
     let doing = "take over the restored threads";
     for last in &plan.finals {
         take(root, last).doing(doing)?;
@@ -76,6 +82,9 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
     }
     for last in plan.finals.iter().filter(|last| has_death_signal(last)) {
         set_death_signal(plan, last)?;
+    }
+    if let Some(link) = lazy {
+        hand_over(plan, link)?;
     }
     for last in plan.finals.iter().filter(|last| last.unmaps) {
         unmap_arena(plan, last)?;
@@ -106,6 +115,20 @@ pub(super) fn commit(plan: &Plan, snapshot: &Snapshot, root: Pid, after: After) 
             Err(error) if error.errno == Errno::ESRCH => {}
             detached => detached.doing("let a thread go")?,
         }
+    }
+    Ok(())
+}
+
+/// Gives the memory that comes later to those who bring it. From here on it is they who end the tree should they fail.
+fn hand_over(plan: &Plan, link: &Link) -> Result<()> {
+    let doing = "hand over lazy memory";
+    for space in &plan.lazy {
+        let process = fd::pidfd_open(Pid(space.pid)).doing(doing)?;
+        let uffd = fd::pidfd_getfd(&process, RemoteFd(space.fd)).doing(doing)?;
+        link.hand_over(space.pid, uffd)?;
+        let leader = plan.finals.iter().find(|last| last.tid == space.pid);
+        let call = ("close", libc::SYS_close, [space.fd as u64, 0]);
+        call_in_arena(plan, leader.expect("it is of the plan"), doing, call)?;
     }
     Ok(())
 }

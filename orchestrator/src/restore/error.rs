@@ -71,6 +71,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Memory that comes later.
+    #[error(transparent)]
+    Lazy(#[from] crate::lazy::Error),
     /// An operation of the plan failed.
     #[error("{object}: {operation}: {}", reason(*result))]
     Operation {

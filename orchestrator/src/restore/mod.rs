@@ -18,7 +18,7 @@ mod run;
 mod segments;
 mod sockets;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use error::{Error, Result};
@@ -27,6 +27,8 @@ pub use run::{How, run};
 use crate::external::Inherited;
 use crate::image::{self, ImageSet, RestoreStats};
 use crate::kernel;
+use crate::lazy::link::Link;
+use crate::lazy::split::split;
 use crate::plan::{self, Plan, Refusal, Settings};
 use crate::stages::{Stage, Stages};
 use crate::sys::Pid;
@@ -54,6 +56,8 @@ pub struct Options {
     pub leave_stopped: bool,
     /// Pages that were read are taken out of the images.
     pub dedup: bool,
+    /// Memory comes while the tree runs, from the daemon that waits in this folder.
+    pub lazy: Option<PathBuf>,
 }
 
 /// A tree that lives again.
@@ -72,6 +76,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let started = Instant::now();
     options.stages.reached(Stage::PreRestore, None)?;
     let mut images = image::read(dir)?;
+    let link = lazy(&mut images, options)?;
     inherit(&mut images, options)?;
     let mut plan = plan_of(&images, options)?;
     let names = Names::make(&plan.socket_files)?;
@@ -85,6 +90,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
         detached: options.detached,
         leave_stopped: options.leave_stopped,
     };
+    let how = (how, link.as_ref());
     let mut restored = run(&plan, &images, how, &options.stages)?;
     names.keep();
     ghosts.finish();
@@ -103,8 +109,21 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
 /// Returns the plan by which [`restore_images`] would restore, and changes nothing.
 pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
     let mut images = image::read(dir)?;
+    if options.lazy.is_some() {
+        split(&mut images.snapshot)?;
+    }
     inherit(&mut images, options)?;
     plan_of(&images, options)
+}
+
+/// Leaves what can come later to the daemon, which has to be there.
+fn lazy(images: &mut ImageSet, options: &Options) -> Result<Option<Link>> {
+    let Some(work_dir) = &options.lazy else {
+        return Ok(None);
+    };
+    let link = Link::connect(work_dir)?;
+    split(&mut images.snapshot)?;
+    Ok(Some(link))
 }
 
 /// Has the snapshot's descriptions be those that we give.

@@ -18,6 +18,7 @@ use super::launch::{Launched, Parent, holder, launch};
 use super::segments::Segments;
 use super::{Restored, micros};
 use crate::image::{ImageSet, RestoreStats};
+use crate::lazy::link::Link;
 use crate::plan::Plan;
 use crate::plan::print::Words;
 use crate::procfs;
@@ -46,7 +47,12 @@ pub struct How {
 }
 
 /// Brings the tree of `plan` to life, which was made from these images.
-pub fn run(plan: &Plan, images: &ImageSet, how: How, stages: &Stages) -> Result<Restored> {
+pub fn run(
+    plan: &Plan,
+    images: &ImageSet,
+    (how, lazy): (How, Option<&Link>),
+    stages: &Stages,
+) -> Result<Restored> {
     let started = Instant::now();
     let orphans = Orphans::adopt(plan)?;
     // Given up after the root, whose end detaches them.
@@ -67,7 +73,11 @@ pub fn run(plan: &Plan, images: &ImageSet, how: How, stages: &Stages) -> Result<
     } else {
         After::AsPlanned
     };
-    commit::commit(plan, &images.snapshot, root.launched.pid, after)?;
+    let to = (root.launched.pid, after);
+    commit::commit(plan, &images.snapshot, to, lazy)?;
+    if let Some(link) = lazy {
+        link.finish()?;
+    }
     let pid = root.keep();
     segments.keep();
     orphans.leave();

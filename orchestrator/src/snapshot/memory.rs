@@ -35,6 +35,8 @@ pub struct Mm {
     pub vmas: Vec<Vma>,
     /// Pages whose bytes are stored, by ascending address.
     pub pages: Vec<PageRun>,
+    /// Of a restore: pages that are put in place while the task runs.
+    pub lazy: Vec<PageRun>,
 }
 
 /// One memory area.
@@ -117,6 +119,18 @@ impl Vma {
         }
     }
 
+    /// Returns whether its pages may be put in place while the task runs: those of private anonymous memory, unless it is locked
+    /// or of huge pages, or the kernel may drop them.
+    pub fn may_be_lazy(&self) -> bool {
+        let is_anonymous = matches!(
+            self.kind,
+            VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
+        );
+        let is_plain = self.flags & libc::MAP_TYPE as u32 == libc::MAP_PRIVATE as u32
+            && self.flags & libc::MAP_HUGETLB as u32 == 0;
+        is_anonymous && is_plain && !self.locked && !self.locked_on_fault
+    }
+
     /// Returns whether its pages are the task's own, to be stored and filled.
     pub fn is_private(&self) -> bool {
         self.flags & libc::MAP_SHARED as u32 == 0
@@ -146,6 +160,8 @@ pub enum PageLocation {
     },
     /// In the parent image set.
     Parent,
+    /// Where the task was dumped, which hands them out when they are asked for.
+    Source,
     /// They are those of the parent task at the same addresses.
     ParentTask,
 }

@@ -96,6 +96,12 @@ impl Snapshot {
         self.files.iter().find(|file| file.id == id)
     }
 
+    /// Returns whether there is memory that is put in place while its task runs.
+    pub fn is_lazy(&self) -> bool {
+        let spaces = self.tasks.iter().filter_map(|task| task.mm.as_ref());
+        spaces.into_iter().any(|mm| !mm.lazy.is_empty())
+    }
+
     /// Returns the root task; a snapshot that was read or collected has one.
     pub fn root(&self) -> Option<&Task> {
         self.tasks.first()

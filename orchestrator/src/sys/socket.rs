@@ -366,3 +366,38 @@ fn take_control(message: &libc::msghdr, peeked: &mut Peeked) {
         header = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
 }
+
+/// Sends bytes with a descriptor, which travels as a reference: it lives on though we end.
+pub fn send_with(socket: impl AsFd, bytes: &[u8], fd: impl AsFd) -> Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let (part, rights) = ([std::io::IoSlice::new(bytes)], [fd.as_fd().as_raw_fd()]);
+    let control = [ControlMessage::ScmRights(&rights)];
+    let (raw, flags) = (socket.as_fd().as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+    let sent = sendmsg::<()>(raw, &part, &control, flags, None).named("sendmsg")?;
+    match sent == bytes.len() {
+        true => Ok(()),
+        false => Err(super::Error::new("sendmsg", nix::errno::Errno::EMSGSIZE)),
+    }
+}
+
+/// Takes bytes, and the descriptors that come with them, closed on exec; no bytes where the other side is gone.
+pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut control = nix::cmsg_space!([i32; 4]);
+    let mut part = [std::io::IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let raw = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<()>(raw, &mut part, Some(&mut control), flags).named("recvmsg")?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs().named("recvmsg")? {
+        if let ControlMessageOwned::ScmRights(rights) = control {
+            // SAFETY: the kernel just made these descriptors for us.
+            fds.extend(
+                rights
+                    .into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    Ok((message.bytes, fds))
+}

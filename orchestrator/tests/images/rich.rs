@@ -285,6 +285,7 @@ fn mm() -> Mm {
             vma(0xffff_ffff_ff60_0000, 1, VmaKind::Vsyscall),
         ],
         // The second run lies in two areas, of which the peer fills only one lazily.
+        lazy: Vec::new(),
         pages: vec![
             run(0x10_0000, 2, 0),
             run(0x20_0000, 4, 2),
