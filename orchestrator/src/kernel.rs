@@ -10,6 +10,7 @@ use object::{Object, ObjectSymbol};
 
 use crate::blobs;
 use crate::image::ImageSet;
+use crate::objects::aio::{self, RingState};
 use crate::plan::host::{HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
 use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
@@ -79,6 +80,7 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         hidden: hidden(),
         inotify_max_events: number(MAX_QUEUED_EVENTS).map_or(0, |most| most as u32),
         xcr0: arch::native::xstate::enabled(),
+        rings: rings(images),
         segments: match images.snapshot.segments.is_empty() {
             true => Vec::new(),
             false => host_segments()?,
@@ -284,21 +286,39 @@ fn dumped_code(images: &ImageSet, mm: &Mm) -> Option<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(vma.len() as usize);
     while (bytes.len() as u64) < vma.len() {
-        let addr = vma.start + bytes.len() as u64;
-        let run = mm
-            .pages
-            .iter()
-            .find(|run| (run.start..run.start + run.pages * PAGE_SIZE).contains(&addr))?;
-        let PageLocation::Here { pages_id, offset } = run.at else {
-            return None;
-        };
-        let mut page = [0; PAGE_SIZE as usize];
-        let at = offset + (addr - run.start);
-        let source = images.pages.get(&pages_id)?;
-        std::os::unix::fs::FileExt::read_exact_at(source, &mut page, at).ok()?;
-        bytes.extend_from_slice(&page);
+        bytes.extend_from_slice(&page(images, mm, vma.start + bytes.len() as u64)?);
     }
     Some(bytes)
+}
+
+/// Returns the page at this address, if the set itself holds it.
+fn page(images: &ImageSet, mm: &Mm, addr: u64) -> Option<[u8; PAGE_SIZE as usize]> {
+    let mut runs = mm.pages.iter();
+    let run = runs.find(|run| (run.start..run.start + run.pages * PAGE_SIZE).contains(&addr))?;
+    let PageLocation::Here { pages_id, offset } = run.at else {
+        return None;
+    };
+    let mut page = [0; PAGE_SIZE as usize];
+    let at = offset + (addr - run.start);
+    let source = images.pages.get(&pages_id)?;
+    std::os::unix::fs::FileExt::read_exact_at(source, &mut page, at).ok()?;
+    Some(page)
+}
+
+/// Returns the states of rings of asynchronous I/O whose pages the images hold.
+fn rings(images: &ImageSet) -> BTreeMap<(i32, u64), RingState> {
+    let mut found = BTreeMap::new();
+    for task in &images.snapshot.tasks {
+        let Some(mm) = &task.mm else {
+            continue;
+        };
+        for vma in mm.vmas.iter().filter(|vma| vma.kind == VmaKind::AioRing) {
+            let state = page(images, mm, vma.start)
+                .and_then(|page| aio::state(&page[..aio::HEADER], vma.len()));
+            found.extend(state.map(|state| ((task.pid, vma.start), state)));
+        }
+    }
+    found
 }
 
 /// Returns the code with its functions.

@@ -107,8 +107,24 @@ fn a_lease() {
 }
 
 #[test]
-fn a_ring_of_asynchronous_io() {
-    refused("aio", &["memory ", "io_setup"]);
+fn a_ring_that_was_overwritten() {
+    refused("aio", &["memory ", "io_setup", "overwritten"]);
+}
+
+#[test]
+fn a_ring_of_the_parent() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("aio", Link::Dynamic) else {
+        return;
+    };
+    let victim = program.start(&["forked"]);
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[]);
+    let child = victim.descendants()[0].to_string();
+    assert_refused(&output, &[&child, "/[aio]", "of another process"]);
+    victim.check();
 }
 
 #[test]

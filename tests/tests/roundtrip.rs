@@ -119,6 +119,7 @@ victims! {
     unix: "unix" Dynamic,
     bpf: "bpf" Dynamic,
     namespaces: "namespaces" Dynamic,
+    aio: "aio" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

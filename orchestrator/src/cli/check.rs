@@ -103,6 +103,12 @@ const FEATURES: [Feature; 22] = [
         probe: || crate::memory::dirty::Method::of_this_kernel().is_some(),
     },
     Feature {
+        name: "aio_remap",
+        what: "rings of asynchronous I/O that can be moved (3.15)",
+        required: false,
+        probe: || crate::sys::aio::can_move_ring().unwrap_or(false),
+    },
+    Feature {
         name: "timerfd",
         what: "the state of timer descriptors (3.17)",
         required: false,

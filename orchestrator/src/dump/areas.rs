@@ -2,9 +2,11 @@
 
 use super::files::{FileTable, terminated};
 use crate::error::Refusal;
+use crate::objects::aio;
 use crate::procfs::smaps::{self, Areas, VmFlags};
 use crate::snapshot::{FileId, Vma, VmaKind};
 use crate::sys::{self, Pid};
+use std::os::unix::fs::FileExt;
 
 /// Advice numbers of `madvise(2)` by the flag that each leaves.
 const ADVICE: [(VmFlags, i32); 8] = [
@@ -139,10 +141,13 @@ fn kind_of(
             Ok(VmaKind::SharedAnonymous(id))
         }
         name if name.starts_with(b"[anon:") => Ok(VmaKind::Anonymous),
-        name if name.starts_with(b"/[aio]") => Err((
-            "it is a ring of asynchronous I/O (io_setup), which is not kept yet".into(),
-            String::new(),
-        )),
+        name if name.starts_with(b"/[aio]") => match is_whole_ring(pid, area) {
+            true => Ok(VmaKind::AioRing),
+            false => Err((
+                "it is a ring of asynchronous I/O (io_setup) of which the program has overwritten or cut off a part".into(),
+                String::new(),
+            )),
+        },
         name if name.starts_with(b"/memfd:") || name == b"/dev/zero (deleted)" => files
             .mapped_memfd(pid, area)
             .map(VmaKind::Memfd)
@@ -152,6 +157,19 @@ fn kind_of(
         }
         _ => Err(("this kind of mapping is not kept yet".into(), String::new())),
     }
+}
+
+/// Returns whether an area is a ring as the kernel made it.
+fn is_whole_ring(pid: Pid, area: &smaps::Vma) -> bool {
+    let mut header = [0; aio::HEADER];
+    let memory = std::fs::File::open(format!("/proc/{}/mem", pid.0));
+    let read = memory.and_then(|memory| memory.read_exact_at(&mut header, area.start));
+    let len = area.end - area.start;
+    read.is_ok()
+        && area.shared
+        && area.offset == 0
+        && aio::is_length(len)
+        && aio::state(&header, len).is_some()
 }
 
 /// Returns the id in the images of shared memory that is behind a file with this inode. Segments of System V have their own
@@ -261,7 +279,7 @@ fn map_flags(area: &smaps::Vma, kind: VmaKind) -> u32 {
     let mut flags = sharing;
     if !matches!(
         kind,
-        VmaKind::FilePrivate(_) | VmaKind::FileShared(_) | VmaKind::Memfd(_)
+        VmaKind::FilePrivate(_) | VmaKind::FileShared(_) | VmaKind::Memfd(_) | VmaKind::AioRing
     ) {
         flags |= libc::MAP_ANONYMOUS as u32;
     }

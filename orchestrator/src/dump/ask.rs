@@ -3,10 +3,11 @@
 use super::collect::{Facts, TaskFacts};
 use super::policies::Policies;
 use super::{Error, process, thread};
+use crate::error::{Refusal, Refusals};
 use crate::infect::Infected;
-use crate::infect::questions::{Arg, Asked, Questions};
+use crate::infect::questions::{Answers, Arg, Asked, Questions};
 use crate::procfs::{self, smaps::VmFlags};
-use crate::snapshot::{Origin, Task, Vma};
+use crate::snapshot::{Origin, Task, Vma, VmaKind};
 use crate::support::Loss;
 use crate::sys::Pid;
 use crate::sys::clock::{self, Clock};
@@ -42,7 +43,21 @@ fn ask_task(
     let of_process = process::ProcessQuestions::ask(&mut questions, timers);
     let vmas = task.mm.as_ref().map_or(&[][..], |mm| &mm.vmas);
     let of_areas = Policies::ask_first(&mut questions, vmas);
+    let rings: Vec<(Asked, String)> = vmas
+        .iter()
+        .filter(|vma| vma.kind == VmaKind::AioRing)
+        .map(|vma| {
+            // Of no event: a context that is there has it at once (`read_events`, `fs/aio.c`).
+            let args = [vma.start, 0, 0, 0, 0].map(Arg::Value);
+            let asked = questions.ask(libc::SYS_io_getevents as u32, args);
+            (
+                asked,
+                format!("memory {:x}-{:x} /[aio]", vma.start, vma.end),
+            )
+        })
+        .collect();
     let answers = infected.ask(&questions)?;
+    refuse_lost_rings(task.pid, &rings, &answers)?;
     let clocks_ns = of_process.read(&answers, task, losses);
     if let Some(mm) = &mut task.mm {
         of_areas.collect(&answers, infected, &mut mm.vmas)?;
@@ -55,6 +70,20 @@ fn ask_task(
         of_thread.read(answers, thread, losses);
     }
     Ok(clocks_ns)
+}
+
+/// Refuses rings whose contexts are not there: those of the parent of a process that was forked, say.
+fn refuse_lost_rings(pid: i32, rings: &[(Asked, String)], answers: &Answers) -> Result<(), Error> {
+    let lost = rings
+        .iter()
+        .filter(|(asked, _)| answers.result(*asked).is_err());
+    let refusals = lost.map(|(_, object)| Refusal {
+        task: pid,
+        object: object.clone(),
+        reason: "it is a ring of asynchronous I/O (io_setup) of another process, or one that is no longer used".into(),
+        remedy: String::new(),
+    });
+    Ok(Refusals(refusals.collect()).into_result()?)
 }
 
 /// Descriptors that are asked for at a time: some 80 bytes each, of the leader's room for a batch.

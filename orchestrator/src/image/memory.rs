@@ -5,6 +5,7 @@ use proto::pb;
 use super::error::{Checked, wrong};
 use super::limits::{USER_END, address};
 use super::vma;
+use crate::objects::aio;
 use crate::snapshot::{FileId, Mm, OpenFile, Vma, VmaKind};
 
 /// Words of the auxiliary vector that the kernel keeps at most, with room for more.
@@ -35,7 +36,7 @@ pub(super) fn to_record(mm: &Mm, files: &[&OpenFile]) -> pb::MmEntry {
         mm_saved_auxv: without_end(&mm.auxv).to_vec(),
         vmas: vma::to_records(&mm.vmas, files),
         dumpable: mm.dumpable,
-        aios: Vec::new(),
+        aios: rings(&mm.vmas),
         thp_disabled: Some(mm.thp_disabled),
         ext: (ext != pb::ExtMm::default()).then_some(ext),
     }
@@ -52,13 +53,7 @@ pub(super) struct AddressSpace {
 /// Returns the address space in `record`.
 pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
     let read = vma::from_records(&record.vmas, record.mm_start_stack)?;
-    let mut unsupported = read.unsupported;
-    unsupported.extend(
-        record
-            .aios
-            .iter()
-            .map(|ring| (ring.id, "ring of asynchronous I/O")),
-    );
+    check_rings(&record.aios, &read.vmas)?;
     let range = |name: &str, start: u64, end: u64| {
         let end = address(end).map_err(|wrong| wrong.of(name))?;
         Ok([address(start).map_err(|wrong| wrong.of(name))?, end])
@@ -89,7 +84,44 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
         pages: Vec::new(),
         lazy: Vec::new(),
     };
-    Ok(AddressSpace { mm, unsupported })
+    Ok(AddressSpace {
+        mm,
+        unsupported: read.unsupported,
+    })
+}
+
+/// Returns the records of contexts of asynchronous I/O.
+fn rings(vmas: &[Vma]) -> Vec<pb::AioRingEntry> {
+    let rings = vmas.iter().filter(|vma| vma.kind == VmaKind::AioRing);
+    let record = |vma: &Vma| pb::AioRingEntry {
+        id: vma.start,
+        nr_req: aio::requests(vma.len()),
+        ring_len: vma.len() as u32,
+    };
+    rings.map(record).collect()
+}
+
+/// Checks that areas and records speak of the same rings. How many requests the record says is not asked: all that lead to
+/// the same ring are alike.
+fn check_rings(records: &[pb::AioRingEntry], vmas: &[Vma]) -> Checked<()> {
+    let is_of = |record: &pb::AioRingEntry, vma: &Vma| {
+        vma.kind == VmaKind::AioRing
+            && (record.id, u64::from(record.ring_len)) == (vma.start, vma.len())
+    };
+    for record in records {
+        if !vmas.iter().any(|vma| is_of(record, vma)) {
+            return wrong!("no area is the ring of context {:#x}", record.id);
+        }
+    }
+    for vma in vmas.iter().filter(|vma| vma.kind == VmaKind::AioRing) {
+        if !aio::is_length(vma.len()) || vma.offset != 0 {
+            return wrong!("area {:#x} is not the whole of a ring", vma.start);
+        }
+        if !records.iter().any(|record| is_of(record, vma)) {
+            return wrong!("area {:#x} is a ring of no context", vma.start);
+        }
+    }
+    Ok(())
 }
 
 /// Returns the vector up to its terminator, which the peer does not write.
@@ -150,9 +182,4 @@ pub(super) fn is_covered(
         at = vma.end;
     }
     at >= end
-}
-
-/// Returns whether the bytes of an area's pages may be stored for it.
-pub(super) fn has_pages(vma: &Vma) -> bool {
-    vma.is_private() && !matches!(vma.kind, VmaKind::Vvar | VmaKind::Vsyscall)
 }

@@ -12,7 +12,7 @@ use super::refuse::Refusal;
 use super::write::FD_CLOEXEC;
 use super::xstate::Layout;
 use super::{check, compat, files, memory, task, thread};
-use crate::snapshot::{FdEntry, FileId, FileKind, Mm, Task, TaskIds, TaskState};
+use crate::snapshot::{FdEntry, FileId, FileKind, Mm, Task, TaskIds, TaskState, Vma};
 
 /// Name of the image of the tree.
 const PSTREE: &str = "pstree.img";
@@ -194,7 +194,7 @@ impl Reader {
         };
         for run in &map.runs {
             let end = run.start + run.pages * crate::snapshot::PAGE_SIZE;
-            if !memory::is_covered(&mm.vmas, run.start, end, memory::has_pages) {
+            if !memory::is_covered(&mm.vmas, run.start, end, Vma::has_pages) {
                 let wrong = Wrong::new("it lies outside of the private areas");
                 return Err(wrong.at(&pagemap, format!("run {:#x}", run.start)));
             }

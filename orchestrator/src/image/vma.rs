@@ -27,9 +27,8 @@ const SHADOW_STACK: u32 = 1 << 15;
 const GUARD: u32 = 1 << 16;
 const UPROBES: u32 = 1 << 17;
 /// What this build does not restore.
-const UNSUPPORTED: [(u32, &str); 4] = [
+const UNSUPPORTED: [(u32, &str); 3] = [
     (SOCKET, "mapping of a packet socket"),
-    (AIO_RING, "ring of asynchronous I/O"),
     (SHADOW_STACK, "shadow stack"),
     (UPROBES, "page of a uprobe"),
 ];
@@ -119,7 +118,7 @@ fn to_record(vma: &Vma, files: &[&OpenFile]) -> pb::VmaEntry {
         fd: NO_FD,
         madv: (vma.advice != 0).then_some(vma.advice),
         fdflags: match vma.kind {
-            VmaKind::SystemV(_) => Some(libc::O_RDWR as u32),
+            VmaKind::SystemV(_) | VmaKind::AioRing => Some(libc::O_RDWR as u32),
             VmaKind::SystemVReadOnly(_) => Some(libc::O_RDONLY as u32),
             kind => file_of(kind).map(|id| open_mode(id, files)),
         },
@@ -143,6 +142,7 @@ fn status(vma: &Vma) -> (u32, u64) {
             (REGULAR | ANON_SHARED | SYSV_IPC, u64::from(id))
         }
         VmaKind::Memfd(file) => (REGULAR | MEMFD | memfd, u64::from(file.0)),
+        VmaKind::AioRing => (AIO_RING, 0),
         VmaKind::Vdso => (REGULAR | VDSO | ANON_PRIVATE, 0),
         VmaKind::Vvar => (REGULAR | VVAR | ANON_PRIVATE, 0),
         VmaKind::Vsyscall => (VSYSCALL | ANON_PRIVATE, 0),
@@ -324,6 +324,8 @@ fn kind(record: &pb::VmaEntry, start_stack: u64) -> Checked<VmaKind> {
     let has = |bit: u32| status & bit != 0;
     let (kind, wants_shared) = if UNSUPPORTED.iter().any(|(bit, _)| has(*bit)) {
         (VmaKind::Anonymous, is_shared)
+    } else if has(AIO_RING) {
+        (VmaKind::AioRing, true)
     } else if has(VSYSCALL) {
         (VmaKind::Vsyscall, false)
     } else if has(VDSO) {

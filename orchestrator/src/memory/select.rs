@@ -2,6 +2,7 @@
 //!
 //! - Private anonymous memory: pages that are there or swapped out, but not the shared zero page (a hole reads as zeros).
 //! - A private file mapping: pages that were written, which are no longer the file's.
+//! - A ring of asynchronous I/O: all of it.
 //! - The vDSO: its code, so that a kernel with another one can be told.
 //! - Guard regions have no content; they are kept as regions.
 
@@ -87,6 +88,7 @@ fn is_stored(vma: &Vma, run: &Pages) -> bool {
         VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack => has_content && !run.zero,
         VmaKind::FilePrivate(_) => has_content && !run.file,
         VmaKind::Memfd(_) => vma.is_private() && has_content && !run.file,
+        VmaKind::AioRing => has_content,
         VmaKind::FileShared(_)
         | VmaKind::SharedAnonymous(_)
         | VmaKind::SystemV(_)

@@ -1,6 +1,7 @@
 //! One room for each kind of kernel object: `collect` (kernel to fact), `image` (fact to record and back), `plan` (fact to
 //! operations, pure). The facts themselves are in `snapshot`. One kind never calls another; `sockopt` is what all sockets have.
 
+pub mod aio;
 pub mod attributes;
 pub mod bpfmap;
 pub mod creds;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::objects::aio::RingState;
 use crate::snapshot::{Creds, Limit, PAGE_SIZE};
 
 /// Address after the last that a task may map, with 4-level page tables (`TASK_SIZE_MAX`, `asm/page_64_types.h`).
@@ -57,6 +58,8 @@ pub struct Host {
     pub inotify_max_events: u32,
     /// State components that the kernel saves and restores (XCR0).
     pub xcr0: u64,
+    /// State of each ring of asynchronous I/O, by its task and address: read by the caller out of the page files.
+    pub rings: BTreeMap<(i32, u64), RingState>,
     /// Segments of System V shared memory that are there, where the snapshot has any.
     pub segments: Vec<HostSegment>,
 }

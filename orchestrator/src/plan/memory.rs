@@ -90,7 +90,7 @@ pub fn plan_finish(m: &mut Making<'_>, vdso: &VdsoPlan, shared: &SharedPlan<'_>)
         let vmas = &m.own.mm.vmas;
         let place = vmas.partition_point(|vma| vma.end <= run.start);
         let vma = vmas.get(place);
-        vma.is_some_and(|vma| matches!(vma.kind, VmaKind::Memfd(_)))
+        vma.is_some_and(|vma| matches!(vma.kind, VmaKind::Memfd(_) | VmaKind::AioRing))
     };
     let pages = m.own.mm.pages.iter().copied();
     let late: Vec<PageRun> = pages.filter(is_late_run).collect();
@@ -161,6 +161,7 @@ pub fn area(vma: &Vma) -> Object {
         VmaKind::SharedAnonymous(_) => "shared anonymous memory",
         VmaKind::SystemV(_) | VmaKind::SystemVReadOnly(_) => "System V shared memory",
         VmaKind::Memfd(_) => "memfd mapping",
+        VmaKind::AioRing => "ring of asynchronous I/O",
         VmaKind::Vdso => "[vdso]",
         VmaKind::Vvar => "[vvar]",
         VmaKind::Vsyscall => "[vsyscall]",

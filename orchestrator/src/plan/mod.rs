@@ -33,6 +33,7 @@ mod program;
 mod readers;
 mod refusals;
 mod registers;
+mod rings;
 mod segments;
 mod services;
 mod sharing;

@@ -22,8 +22,8 @@ use super::sockets::{self, Phase, Script};
 use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, confinement, descriptors, heritage, lazy, memory, mm, notify, pidfds, process, segments,
-    short_lived, terminals, threads, vdso, watches,
+    birth, confinement, descriptors, heritage, lazy, memory, mm, notify, pidfds, process, rings,
+    segments, short_lived, terminals, threads, vdso, watches,
 };
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
 
@@ -244,6 +244,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     if let Some(shared) = &shared {
         memory::plan_shared(m, shared);
         segments::plan_attachments(m);
+        rings::plan_rings(m);
     }
     if has_table {
         watches::plan_watches(m, watches::When::Early);

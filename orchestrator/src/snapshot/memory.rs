@@ -92,6 +92,8 @@ pub enum VmaKind {
     SystemV(u32),
     /// An attached segment, number n, that was attached for reading only (`SHM_RDONLY`).
     SystemVReadOnly(u32),
+    /// The ring of a context of asynchronous I/O, whose id is the address.
+    AioRing,
     /// The kernel's vDSO code.
     Vdso,
     /// The kernel's vvar data (and vvar_vclock).
@@ -131,9 +133,18 @@ impl Vma {
         is_anonymous && is_plain && !self.locked && !self.locked_on_fault
     }
 
-    /// Returns whether its pages are the task's own, to be stored and filled.
+    /// Returns whether it is mapped private: pages that are written are the task's own.
     pub fn is_private(&self) -> bool {
         self.flags & libc::MAP_SHARED as u32 == 0
+    }
+
+    /// Returns whether pages of it are stored for the task, and filled: they are its own.
+    pub fn has_pages(&self) -> bool {
+        match self.kind {
+            VmaKind::AioRing => true,
+            VmaKind::Vvar | VmaKind::Vsyscall => false,
+            _ => self.is_private(),
+        }
     }
 }
 

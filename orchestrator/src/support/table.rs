@@ -186,7 +186,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Memory, "local descriptor table", Kept, ["modify_ldt", "modify_ldt", "ext_mm.ldt"], (SETTINGS_C, "SYS_modify_ldt")),
     row(Memory, "vDSO", Kept, ["smaps", "ARCH_MAP_VDSO_64; another kernel's is led to this one's", "vma_entry.status"], (ATTRIBUTES_C, "clock_gettime")),
     refused(Memory, "tagged addresses", "status (6.4)", (OF_THREAD, "fn settings_of_the_processor_are_refused")),
-    refused(Memory, "rings of asynchronous I/O", "smaps", (REFUSALS, "fn a_ring_of_asynchronous_io")),
+    row(Memory, "contexts of asynchronous I/O, events that wait", Kept, ["smaps, the ring itself", "io_setup, mremap, requests that do nothing", "mm_entry.aios"], ("tests/victims/aio.c", "a full ring takes one more")),
+    refused(Memory, "rings of asynchronous I/O of others, or overwritten", "io_getevents, the ring itself", (REFUSALS, "fn a_ring_of_the_parent")),
+    untold(Memory, "requests of asynchronous I/O that are not done", "io_submit"),
     untold(Memory, "number of futex buckets", "PR_FUTEX_HASH_SET_SLOTS; chosen by the kernel as threads are made"),
     // Of an area.
     row(Area, "range, protection, sharing", Kept, ["smaps", "mmap, mprotect", "vma_entry.start, end, prot, flags"], (MAPS_C, "mprotect")),

@@ -8,6 +8,7 @@
     reason = "system calls; the rest of the crate goes through these wrappers"
 )]
 
+pub mod aio;
 pub mod at_end;
 pub mod bpf;
 pub mod clock;
