@@ -17,7 +17,7 @@ struct Feature {
     probe: fn() -> bool,
 }
 
-const FEATURES: [Feature; 22] = [
+const FEATURES: &[Feature] = &[
     Feature {
         name: "map_files",
         what: "/proc/PID/map_files (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE)",
@@ -167,7 +167,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         return one(name);
     }
     let mut missing = Vec::new();
-    for feature in &FEATURES {
+    for feature in FEATURES {
         let works = (feature.probe)();
         if !works || args.all || args.extra {
             say::line(format_args!(
@@ -188,7 +188,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn one(name: &str) -> anyhow::Result<ExitCode> {
     if name == "list" {
-        for feature in &FEATURES {
+        for feature in FEATURES {
             say::line(format_args!("{}", feature.name));
         }
         return Ok(ExitCode::SUCCESS);

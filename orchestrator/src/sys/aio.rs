@@ -15,8 +15,9 @@ pub fn can_move_ring() -> Result<bool> {
     let made = unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut id) };
     check("io_setup", made)?;
     let ring = id as *mut libc::c_void;
+    let second = (id + 4) as *const u32;
     // SAFETY: the kernel mapped the ring there, whose second word is the number of its events.
-    let events = unsafe { (id as *const u32).add(1).read_volatile() };
+    let events = unsafe { second.read_volatile() };
     let len = (32 * (events as usize + 1)).next_multiple_of(PAGE);
     let (none, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping, at an address of the kernel's choice.
