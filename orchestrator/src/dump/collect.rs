@@ -98,8 +98,7 @@ fn collect_tree(
             tracking.take_up(frozen, &areas)?;
         }
         tracking.unmark(pid, &mut areas);
-        let fds = files.collect(pid, &before, &mut refusals)?;
-        before = Before::default();
+        let fds = files.collect(pid, std::mem::take(&mut before), &mut refusals)?;
         let vmas = areas::collect(pid, &areas, &mut files, &mut segments, &mut refusals);
         let mut task =
             process::collect(frozen, ids[index], &mut files, &mut filters, &mut refusals)?;

@@ -147,21 +147,20 @@ pub(super) fn files(dir: &Dir) -> Result<Vec<pb::FileEntry>> {
             ..entry(FdTypes::Eventpoll, part.id)
         });
     }
-    watches(dir, &mut all)?;
+    let mut watches = watches(dir)?;
+    for epoll in all.iter_mut().filter_map(|file| file.epfd.as_mut()) {
+        epoll.tfd = watches.remove(&epoll.id).unwrap_or_default();
+    }
     Ok(all)
 }
 
-/// Gives each epoll the watches that lie in a file of their own.
-pub(super) fn watches(dir: &Dir, files: &mut [pb::FileEntry]) -> Result<()> {
+/// Returns the watches of epolls that lie in a file of their own, by the id of the epoll.
+pub(super) fn watches(dir: &Dir) -> Result<BTreeMap<u32, Vec<pb::EventpollTfdEntry>>> {
     let name = "eventpoll-tfd.img";
     let watches = read_all::<pb::EventpollTfdEntry>(dir, name, kinds::EVENTPOLL_TFD)?;
-    let epolls = files.iter_mut().filter_map(|file| file.epfd.as_mut());
-    let mut epolls: BTreeMap<u32, &mut pb::EventpollFileEntry> =
-        epolls.map(|epoll| (epoll.id, epoll)).collect();
+    let mut of_epolls: BTreeMap<u32, Vec<_>> = BTreeMap::new();
     for watch in watches.unwrap_or_default() {
-        if let Some(epoll) = epolls.get_mut(&watch.id) {
-            epoll.tfd.push(watch);
-        }
+        of_epolls.entry(watch.id).or_default().push(watch);
     }
-    Ok(())
+    Ok(of_epolls)
 }

@@ -25,12 +25,13 @@ const NO_OWNER: pb::FownEntry = pb::FownEntry {
     pid: 0,
 };
 
-/// Returns the records of `files`, and which of them are of deleted files.
+/// Hands out the records of `files` one after the other, as each has room for every kind of file. Returns which of them are
+/// of deleted files.
 pub(super) fn to_records(
     files: &[OpenFile],
-) -> Checked<(Vec<pb::FileEntry>, Vec<pb::RemapFilePathEntry>)> {
+    mut put: impl FnMut(&pb::FileEntry),
+) -> Checked<Vec<pb::RemapFilePathEntry>> {
     let mut next_id = files.iter().map(|file| file.id.0).max().unwrap_or(0);
-    let mut records = Vec::with_capacity(files.len());
     let mut remaps = Vec::new();
     for file in files {
         let node = match &file.kind {
@@ -48,12 +49,12 @@ pub(super) fn to_records(
         };
         if let Some((node, owner)) = node {
             next_id += 1;
-            records.push(node_to_record(next_id, (file.flags, owner), node));
+            put(&node_to_record(next_id, (file.flags, owner), node));
             remaps.extend(remap(next_id, node));
         }
-        records.push(to_record(file, next_id)?);
+        put(&to_record(file, next_id)?);
     }
-    Ok((records, remaps))
+    Ok(remaps)
 }
 
 /// Returns what leads to a deleted file, whose record has this id.

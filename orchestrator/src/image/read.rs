@@ -8,7 +8,7 @@ use proto::{kinds, pb};
 
 use super::codec::{Decoder, read_all, read_one, read_optional};
 use super::dir::{Dir, failed};
-use super::error::{Error, Result, Wrong, wrong};
+use super::error::{Checked, Error, Result, Wrong, wrong};
 use super::limits::{SECOND_NS, pid};
 use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
@@ -146,36 +146,35 @@ impl Reader {
         Ok(())
     }
 
+    /// One record after the other: each has room for every kind of file, and there may be many thousands.
     fn read_files(&mut self) -> Result<()> {
-        let records = match read_all::<pb::FileEntry>(&self.dir, "files.img", kinds::FILES)? {
-            Some(mut records) => {
-                compat::watches(&self.dir, &mut records)?;
-                records
-            }
-            None => compat::files(&self.dir)?,
-        };
-        let nodes: BTreeMap<u32, &pb::RegFileEntry> = records
-            .iter()
-            .filter_map(|record| Some((record.id, record.reg.as_ref()?)))
-            .collect();
+        let mut nodes = BTreeMap::new();
         let mut ids = BTreeSet::new();
         let mut of_nodes = BTreeMap::new();
-        for record in &records {
-            let file = files::from_record(record, |id| nodes.get(&id).copied());
-            let twice = if ids.insert(record.id) {
-                Ok(())
-            } else {
-                wrong!("its id is there twice")
-            };
-            let file = twice.and(file);
-            let file =
-                file.map_err(|wrong| wrong.at("files.img", format!("file {}", record.id)))?;
+        // Their nodes may come after them.
+        let mut later = Vec::new();
+        let mut records = FileRecords::open(&self.dir)?;
+        while let Some(mut record) = records.next()? {
+            once(&mut ids, record.id).map_err(|wrong| of_file(wrong, record.id))?;
+            if record.tty.is_some() || record.fifo.is_some() {
+                later.push(record);
+                continue;
+            }
+            let file = files::from_record(&record, |_| None);
+            let file = file.map_err(|wrong| of_file(wrong, record.id))?;
+            self.snapshot.files.push(file);
+            nodes.extend(record.reg.take().map(|node| (record.id, node)));
+        }
+        for record in later {
+            let file = files::from_record(&record, |id| nodes.get(&id));
+            let file = file.map_err(|wrong| of_file(wrong, record.id))?;
             let node = record.tty.as_ref().and_then(|tty| tty.regf_id);
             let node = node.or(record.fifo.as_ref().and_then(|fifo| fifo.regf_id));
             self.nodes.extend(node);
             of_nodes.extend(node.map(|node| (node, record.id)));
             self.snapshot.files.push(file);
         }
+        drop(nodes);
         self.snapshot.files.sort_by_key(|file| file.id);
         self.read_remaps(&of_nodes)?;
         self.read_pipes()?;
@@ -500,4 +499,46 @@ pub(super) fn real_pid(value: u32) -> std::result::Result<i32, Wrong> {
         0 => wrong!("0 is no process id"),
         id => Ok(id),
     }
+}
+
+/// The records of open file descriptions.
+enum FileRecords {
+    /// Of `files.img`, with the watches of epolls that older writers keep apart.
+    File(Decoder, BTreeMap<u32, Vec<pb::EventpollTfdEntry>>),
+    /// Of a set without one.
+    Older(std::vec::IntoIter<pb::FileEntry>),
+}
+
+impl FileRecords {
+    fn open(dir: &Dir) -> Result<Self> {
+        Ok(match Decoder::open(dir, "files.img", kinds::FILES)? {
+            Some(decoder) => Self::File(decoder, compat::watches(dir)?),
+            None => Self::Older(compat::files(dir)?.into_iter()),
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<pb::FileEntry>> {
+        let (decoder, watches) = match self {
+            Self::File(decoder, watches) => (decoder, watches),
+            Self::Older(records) => return Ok(records.next()),
+        };
+        let mut record: Option<pb::FileEntry> = decoder.record()?;
+        if let Some(epoll) = record.as_mut().and_then(|record| record.epfd.as_mut()) {
+            epoll
+                .tfd
+                .extend(watches.remove(&epoll.id).unwrap_or_default());
+        }
+        Ok(record)
+    }
+}
+
+fn once(ids: &mut BTreeSet<u32>, id: u32) -> Checked<()> {
+    match ids.insert(id) {
+        true => Ok(()),
+        false => wrong!("its id is there twice"),
+    }
+}
+
+fn of_file(wrong: Wrong, id: u32) -> super::error::Error {
+    wrong.at("files.img", format!("file {id}"))
 }

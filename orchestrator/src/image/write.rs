@@ -314,8 +314,10 @@ impl ImageWriter {
 
     fn write_files(&mut self, snapshot: &Snapshot) -> Result<()> {
         let unwritable = |wrong: Wrong| wrong.unwritable("files.img");
-        let (records, remaps) = files::to_records(&snapshot.files).map_err(unwritable)?;
-        self.write("files.img", &encode(kinds::FILES, &records))?;
+        let mut records = Writer::new(kinds::FILES);
+        let remaps = files::to_records(&snapshot.files, |record| records.record(record));
+        let remaps = remaps.map_err(unwritable)?;
+        self.write("files.img", &records.done())?;
         if !remaps.is_empty() {
             self.write("remap-fpath.img", &encode(kinds::REMAP_FPATH, &remaps))?;
         }

@@ -15,11 +15,15 @@ pub fn plan_pipe(m: &mut Making<'_>, pipe_id: u32, users: &Users<'_>) {
     let buffer = m.pipes.get(&pipe_id).copied();
     m.b.object(Object::Named(format!("pipe {pipe_id}")));
     let made = pipe::plan::plan_create(&mut m.b);
-    let masters = made.map(|fd| {
-        let master = raise(m, fd);
-        m.b.close(fd);
-        master
-    });
+    let stay = stays(made, pipe_id, users);
+    let masters = match stay {
+        true => made,
+        false => made.map(|fd| {
+            let master = raise(m, fd);
+            m.b.close(fd);
+            master
+        }),
+    };
     if let Some(buffer) = buffer {
         let max = m.host.pipe_max_size;
         let can_exceed = m.host.has_sys_resource();
@@ -39,10 +43,30 @@ pub fn plan_pipe(m: &mut Making<'_>, pipe_id: u32, users: &Users<'_>) {
         if file.flags & SETFL != 0 {
             set_flags(&mut m.b, fd, file.flags & SETFL);
         }
-        place_pipe(m, fd, masters, file.id, entries);
+        match stay {
+            true => place(m, fd, file.id, entries),
+            false => place_pipe(m, fd, masters, file.id, entries),
+        }
     }
-    for fd in masters {
-        m.b.close(fd);
+    if !stay {
+        for fd in masters {
+            m.b.close(fd);
+        }
+    }
+}
+
+/// Returns whether a pipe was made at the very numbers that it had, and is all that there is of it.
+fn stays(made: [i32; 2], pipe_id: u32, users: &Users<'_>) -> bool {
+    let mut ends = users.pipes[&pipe_id].iter().map(|file| {
+        let first = users.of_file(file.id).first().map(|entry| entry.fd);
+        (pipe::plan::original_end(file.flags), first)
+    });
+    let wanted = |end: usize| (Some(end), Some(made[end]));
+    match [ends.next(), ends.next(), ends.next()] {
+        [Some(one), Some(other), None] => {
+            [one, other] == [0, 1].map(wanted) || [one, other] == [1, 0].map(wanted)
+        }
+        _ => false,
     }
 }
 

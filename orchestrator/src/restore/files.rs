@@ -15,27 +15,10 @@ const TYPE: u32 = libc::S_IFMT;
 
 /// Returns a refusal for each file that is missing or another one by now.
 pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
-    let files = &snapshot.files[..];
-    if files.len() < WORTH_A_THREAD {
-        return refusals_of(files, snapshot);
-    }
-    let (one, other) = files.split_at(files.len() / 2);
-    std::thread::scope(|scope| {
-        let second = scope.spawn(|| refusals_of(other, snapshot));
-        let mut all = refusals_of(one, snapshot);
-        all.extend(second.join().expect("looking does not panic"));
-        all
-    })
-}
-
-/// From so many files on a second thread is worth its making.
-const WORTH_A_THREAD: usize = 256;
-
-fn refusals_of(files: &[OpenFile], snapshot: &Snapshot) -> Vec<Refusal> {
     let Some(task) = snapshot.root() else {
         return Vec::new();
     };
-    let files = files.iter().flat_map(by_path);
+    let files = snapshot.files.iter().flat_map(by_path);
     files
         .filter_map(|(regular, rdev)| {
             // Paths count from our root, also those of a task with another one: that is how they were read.

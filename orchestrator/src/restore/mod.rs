@@ -137,22 +137,50 @@ fn inherit(images: &mut ImageSet, options: &Options) -> Result<()> {
 
 fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
     let mut refused: Vec<Refusal> = images.refusals().into_iter().map(from_image).collect();
-    refused.extend(files::refusals(&images.snapshot));
+    let (of_files, plan) = beside(
+        images.snapshot.files.len(),
+        || files::refusals(&images.snapshot),
+        || plan_for_host(images, options),
+    );
+    refused.extend(of_files);
     if !refused.is_empty() {
         return Err(Error::Refused(refused));
     }
+    let plan = plan?;
+    let refused = sockets::refusals(&plan.socket_files, plan.launch.pid);
+    match refused.is_empty() {
+        true => Ok(plan),
+        false => Err(Error::Refused(refused)),
+    }
+}
+
+fn plan_for_host(images: &ImageSet, options: &Options) -> Result<Plan> {
     let host = kernel::probe_host(images)?;
     let settings = Settings {
         shell_job: options.shell_job,
         foreground: options.foreground,
         host_clocks: options.host_clocks,
     };
-    let plan = plan::plan(&images.snapshot, &host, &settings).map_err(Error::Refused)?;
-    let refused = sockets::refusals(&plan.socket_files, plan.launch.pid);
-    match refused.is_empty() {
-        true => Ok(plan),
-        false => Err(Error::Refused(refused)),
+    plan::plan(&images.snapshot, &host, &settings).map_err(Error::Refused)
+}
+
+/// From so many files on a second thread is worth its making.
+const WORTH_A_THREAD: usize = 256;
+
+/// Does two things that know nothing of each other, at the same time where there is much to do.
+fn beside<A: Send, B>(
+    files: usize,
+    look: impl FnOnce() -> A + Send,
+    plan: impl FnOnce() -> B,
+) -> (A, B) {
+    if files < WORTH_A_THREAD {
+        return (look(), plan());
     }
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(look);
+        let plan = plan();
+        (looking.join().expect("looking does not panic"), plan)
+    })
 }
 
 fn from_image(refusal: image::Refusal) -> Refusal {

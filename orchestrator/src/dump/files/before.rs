@@ -4,13 +4,17 @@
 //! file of `/proc` for each. Paths are read while the target still runs. In the standstill a path is believed if it leads
 //! to the very file that the descriptor refers to, on the same mount. What `fdinfo` says of a plain file can be had from
 //! the description itself, but for two things: close-on-exec, for which the target is asked when the parasite is in it, and
-//! locks, of which `/proc/locks` tells whether there are any on such an inode.
+//! locks, of which `/proc/locks` tells whether there are any on such an inode. To read that waits for all processors
+//! (`locks_start`, `fs/locks.c`), ten milliseconds and more: a thread of its own does, and what was told of is looked at again
+//! if there is a lock after all.
 
+use super::fetch::Asked;
 use crate::procfs::{self, fdinfo, locks};
 use crate::sys::{self, Pid, RemoteFd, fd as kernel, file};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
 
 /// Fewer descriptors than this are asked for in the standstill.
 const WORTH_IT: usize = 64;
@@ -29,8 +33,8 @@ pub struct Before {
     paths: BTreeMap<i32, Vec<u8>>,
     /// Device of anonymous pipes.
     pipes: Option<(u32, u32)>,
-    /// Inodes that are locked; `None` where that cannot be told.
-    locked: Option<BTreeSet<u64>>,
+    /// Reads which inodes are locked.
+    locked: Option<JoinHandle<Option<BTreeSet<u64>>>>,
 }
 
 impl Before {
@@ -42,12 +46,18 @@ impl Before {
         if fds.len() < WORTH_IT || !is_first {
             return Self::default();
         }
-        let path = |fd: RemoteFd| {
-            let path = procfs::fd::read_target(pid, fd).ok()?;
-            path.starts_with(b"/").then_some((fd.0, path))
-        };
+        super::fetch::make_room(fds.len());
+        // It is half of what a dump of many files takes.
+        let (one, other) = fds.split_at(fds.len() / 2);
+        let mut paths = std::thread::scope(|scope| {
+            let second = scope.spawn(|| paths_of(pid, other));
+            let mut paths = paths_of(pid, one);
+            paths.append(&mut second.join().expect("reading does not panic"));
+            paths
+        });
+        paths.retain(|_, path| path.starts_with(b"/"));
         Self {
-            paths: fds.into_iter().filter_map(path).collect(),
+            paths,
             pipes: sys::pipe::pipe(libc::O_CLOEXEC)
                 .and_then(|(end, _)| file::statx(end))
                 .map(|stat| stat.dev)
@@ -56,30 +66,40 @@ impl Before {
         }
     }
 
-    /// Reads which inodes are locked, now that the target stands still.
+    /// Begins to read which inodes are locked, now that the target stands still.
     pub fn settle(&mut self) {
         if self.paths.is_empty() && self.pipes.is_none() {
             return;
         }
-        let all = locks::read().ok();
-        self.locked = all.map(|all| all.iter().map(|lock| lock.ino).collect());
+        self.locked = Some(std::thread::spawn(|| {
+            let all = locks::read().ok()?;
+            Some(all.iter().map(|lock| lock.ino).collect())
+        }));
     }
 
-    /// Returns the path of a descriptor and what `fdinfo` would say of it, without close-on-exec, if both can be told from
-    /// what was seen. `plain` remembers which devices have plain file systems.
+    /// Returns the inodes that are locked; `None` where that cannot be told.
+    pub(super) fn locked(self) -> Option<BTreeSet<u64>> {
+        self.locked?.join().ok()?
+    }
+
+    /// Returns the path of a descriptor and what `fdinfo` would say of it, without close-on-exec and locks, if both can be told
+    /// from what was seen. `plain` remembers which devices have plain file systems.
     pub(super) fn tell(
         &self,
         fd: RemoteFd,
-        own: &OwnedFd,
-        stat: &file::FileStat,
+        (own, stat): (&OwnedFd, &file::FileStat),
+        socket: Option<&Asked>,
         plain: &mut BTreeMap<(u32, u32), bool>,
     ) -> Option<Told> {
         if self.pipes.is_some_and(|pipes| pipes == stat.dev) && stat.kind() == libc::S_IFIFO {
-            return self.tell_pipe(own, stat);
+            return tell_pipe(own, stat);
+        }
+        if let Some(Ok(asked)) = socket {
+            let is_told = self.locked.is_some() && asked.is_quiet();
+            return is_told.then(|| tell_socket(own, stat))?;
         }
         let path = self.paths.get(&fd.0)?;
-        let is_locked = self.locked.as_ref()?.contains(&stat.ino);
-        if is_locked || stat.kind() != libc::S_IFREG || stat.nlink == 0 {
+        if stat.kind() != libc::S_IFREG || stat.nlink == 0 {
             return None;
         }
         let is_plain = *plain.entry(stat.dev).or_insert_with(|| {
@@ -99,33 +119,40 @@ impl Before {
         let pos = file::lseek(own, 0, file::Whence::Current).ok()?;
         let info = fdinfo::FdInfo {
             pos: pos as i64,
-            flags,
-            mnt_id: stat.mnt_id? as i32,
-            ino: Some(stat.ino),
-            in_flight: 0,
-            kind: fdinfo::Kind::Plain,
-            locks: Vec::new(),
-            other: Vec::new(),
+            ..plain_info(flags, stat)?
         };
         Some((path.clone(), info, Some(at_path)))
     }
+}
 
-    /// Tells of an anonymous pipe, which has a name that follows from its inode, and no position.
-    fn tell_pipe(&self, own: &OwnedFd, stat: &file::FileStat) -> Option<Told> {
-        if self.locked.as_ref()?.contains(&stat.ino) {
-            return None;
-        }
-        let info = fdinfo::FdInfo {
-            pos: 0,
-            flags: kernel::status_flags(own).ok()?,
-            mnt_id: stat.mnt_id? as i32,
-            ino: Some(stat.ino),
-            in_flight: 0,
-            kind: fdinfo::Kind::Plain,
-            locks: Vec::new(),
-            other: Vec::new(),
-        };
-        let is_path = info.flags & libc::O_PATH as u32 != 0;
-        (!is_path).then(|| (format!("pipe:[{}]", stat.ino).into_bytes(), info, None))
-    }
+/// Tells of an anonymous pipe, which has a name that follows from its inode, and no position.
+fn tell_pipe(own: &OwnedFd, stat: &file::FileStat) -> Option<Told> {
+    let info = plain_info(kernel::status_flags(own).ok()?, stat)?;
+    let is_path = info.flags & libc::O_PATH as u32 != 0;
+    (!is_path).then(|| (format!("pipe:[{}]", stat.ino).into_bytes(), info, None))
+}
+
+/// Tells of a socket in which nothing waits, descriptors neither.
+fn tell_socket(own: &OwnedFd, stat: &file::FileStat) -> Option<Told> {
+    let info = plain_info(kernel::status_flags(own).ok()?, stat)?;
+    Some((format!("socket:[{}]", stat.ino).into_bytes(), info, None))
+}
+
+fn paths_of(pid: Pid, fds: &[RemoteFd]) -> BTreeMap<i32, Vec<u8>> {
+    let path = |fd: &RemoteFd| Some((fd.0, procfs::fd::read_target(pid, *fd).ok()?));
+    fds.iter().filter_map(path).collect()
+}
+
+/// Returns what `fdinfo` says of what has no position and no lock.
+fn plain_info(flags: u32, stat: &file::FileStat) -> Option<fdinfo::FdInfo> {
+    Some(fdinfo::FdInfo {
+        pos: 0,
+        flags,
+        mnt_id: stat.mnt_id? as i32,
+        ino: Some(stat.ino),
+        in_flight: 0,
+        kind: fdinfo::Kind::Plain,
+        locks: Vec::new(),
+        other: Vec::new(),
+    })
 }

@@ -4,8 +4,9 @@
 use super::before::Before;
 use super::{Owner, owner_of, terminated};
 use crate::dump::Error;
+use crate::objects::unix::collect as unix;
 use crate::procfs::{self, fdinfo};
-use crate::sys::{self, Pid, RemoteFd, fd as kernel, file};
+use crate::sys::{self, Pid, RemoteFd, fd as kernel, file, socket};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -32,7 +33,12 @@ pub(super) struct Fetched {
     pub(super) at_link: Option<file::FileStat>,
     /// Who gets its signals.
     pub(super) owner: Owner,
+    /// What a Unix socket says of itself.
+    pub(super) socket: Option<Asked>,
 }
+
+/// What a Unix socket says of itself, or why it is not kept.
+pub(super) type Asked = Result<unix::Asked, String>;
 
 /// Descriptors beside those that are fetched.
 const OTHERS: usize = 256;
@@ -95,7 +101,8 @@ fn fetch_some(
     let one = |&fd| {
         let own = kernel::pidfd_getfd(pidfd, fd).map_err(Error::Own)?;
         let stat = file::statx(&own).map_err(Error::Own)?;
-        match before.tell(fd, &own, &stat, &mut plain) {
+        let socket = ask_socket(&own, &stat);
+        match before.tell(fd, (&own, &stat), socket.as_ref(), &mut plain) {
             Some((link, info, at_link)) => Ok(Fetched {
                 fd,
                 owner: owner_of(&own),
@@ -105,8 +112,9 @@ fn fetch_some(
                 cloexec: None,
                 link,
                 at_link,
+                socket,
             }),
-            None => fetch_opened(pid, fd, (own, stat), &mut buffer),
+            None => fetch_opened(pid, fd, (own, stat, socket), &mut buffer),
         }
     };
     fds.iter().map(one).collect()
@@ -124,13 +132,21 @@ pub(super) fn fetch(
 ) -> Result<Fetched, Error> {
     let own = kernel::pidfd_getfd(pidfd, fd).map_err(Error::Own)?;
     let stat = file::statx(&own).map_err(Error::Own)?;
-    fetch_opened(pid, fd, (own, stat), buffer)
+    let socket = ask_socket(&own, &stat);
+    fetch_opened(pid, fd, (own, stat, socket), buffer)
+}
+
+/// Asks a Unix socket here, as that takes some thirty calls: all are asked by two threads.
+fn ask_socket(own: &OwnedFd, stat: &file::FileStat) -> Option<Asked> {
+    let is_unix = stat.kind() == libc::S_IFSOCK
+        && socket::option(own, libc::SO_DOMAIN).is_ok_and(|domain| domain == libc::AF_UNIX);
+    is_unix.then(|| unix::ask(own))
 }
 
 fn fetch_opened(
     pid: Pid,
     fd: RemoteFd,
-    (own, stat): (OwnedFd, file::FileStat),
+    (own, stat, socket): (OwnedFd, file::FileStat, Option<Asked>),
     buffer: &mut Vec<u8>,
 ) -> Result<Fetched, Error> {
     let info = fdinfo::read_with(pid, fd, buffer)?;
@@ -150,6 +166,7 @@ fn fetch_opened(
         link,
         at_link,
         owner,
+        socket,
     })
 }
 

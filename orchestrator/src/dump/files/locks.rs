@@ -1,6 +1,7 @@
 //! Locks on files, as each descriptor's fdinfo tells them.
 
 use super::{Fetched, FileTable, Inode, Refused};
+use crate::error::Refusal;
 use crate::procfs::locks::{Lock, LockKind, LockMode};
 use crate::snapshot::*;
 use crate::sys::Pid;
@@ -16,6 +17,39 @@ impl FileTable {
             return Err((reason.into(), "use --file-locks to keep it".into()));
         }
         Ok(kept)
+    }
+
+    /// Adds the locks of a descriptor, one of `entries`, that was told of without them.
+    pub(super) fn add_late_locks(
+        &mut self,
+        pid: Pid,
+        seen: Fetched,
+        entries: &[FdEntry],
+        refusals: &mut Vec<Refusal>,
+    ) {
+        let file_of = |fd: i32| {
+            let place = entries.binary_search_by_key(&fd, |entry| entry.fd).ok()?;
+            Some(entries[place].file)
+        };
+        let file = file_of(seen.fd.0);
+        match self.locks_of(pid, &seen) {
+            Ok(locks) => {
+                let inode = (seen.stat.dev, seen.stat.ino);
+                let is_new = !self.locks.iter().any(|lock| {
+                    lock.kind != LockType::Posix && lock.pid == pid.0 && file_of(lock.fd) == file
+                });
+                self.add_locks(locks, inode, is_new);
+            }
+            Err((reason, remedy)) => {
+                let name = String::from_utf8_lossy(&seen.link);
+                refusals.push(Refusal {
+                    task: pid.0,
+                    object: format!("descriptor {} ({name})", seen.fd),
+                    reason,
+                    remedy,
+                });
+            }
+        }
     }
 
     /// Adds locks, each once: one of a process is told by all of its descriptors on the file, one of an open file description by

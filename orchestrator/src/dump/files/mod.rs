@@ -233,18 +233,21 @@ impl FileTable {
     pub fn collect(
         &mut self,
         pid: Pid,
-        before: &Before,
+        before: Before,
         refusals: &mut Vec<Refusal>,
     ) -> Result<Vec<FdEntry>, super::Error> {
         let pidfd = kernel::pidfd_open(pid).map_err(super::Error::Own)?;
         let mut entries = Vec::new();
+        // Whose locks are not known, and the inode of each.
+        let mut unlocked = Vec::new();
         let fds = procfs::fd::read(pid)?;
         fetch::make_room(fds.len());
         for some in fds.chunks(fetch::WINDOW) {
-            for fetched in fetch::fetch_all(pid, &pidfd, some, before)? {
+            for fetched in fetch::fetch_all(pid, &pidfd, some, &before)? {
                 let fd = fetched.fd;
                 let cloexec = fetched.cloexec.unwrap_or_else(|| {
                     self.unsure.push((pid, fd.0));
+                    unlocked.push((fd, fetched.stat.ino));
                     false
                 });
                 match self.description(pid, fetched) {
@@ -260,6 +263,14 @@ impl FileTable {
                         remedy,
                     }),
                 }
+            }
+        }
+        if !unlocked.is_empty() {
+            let locked = before.locked();
+            unlocked.retain(|(_, ino)| locked.as_ref().is_none_or(|locked| locked.contains(ino)));
+            for (fd, _) in unlocked {
+                let seen = fetch::fetch(pid, &pidfd, fd, &mut Vec::new())?;
+                self.add_late_locks(pid, seen, &entries, refusals);
             }
         }
         self.entries
@@ -327,10 +338,7 @@ impl FileTable {
                 rdev: seen.stat.packed_rdev(),
             }),
             (Class::Pipe(inode), _) => self.pipe(inode, flags, (pid, seen.fd), seen.own),
-            (Class::Socket, _) => {
-                let in_flight = seen.info.in_flight;
-                self.socket(&seen.own, seen.stat.ino, (pid, seen.fd), in_flight)?
-            }
+            (Class::Socket, _) => self.socket(pid, &mut seen)?,
             (Class::Fifo, _) => {
                 let node = self.path_file(&seen, pos)?;
                 self.fifo(node, flags, (pid, seen.fd), (seen.stat.ino, seen.own))

@@ -3,7 +3,7 @@
 //! What comes with messages as descriptors may be in no table of any process: it is asked through duplicates of ours, which
 //! are held until the dump has let go of the tree, and may be sockets in which others wait.
 
-use super::fetch::fetch;
+use super::fetch::{Fetched, fetch};
 use super::{FileTable, Refused};
 use crate::error::Refusal;
 use crate::netlink::unix_diag::{self, Told};
@@ -59,33 +59,31 @@ const ALLOW: &str = "use --ext-unix-sk, or --external unix[INODE]";
 
 impl FileTable {
     /// Returns a Unix socket, or why it is not kept.
-    pub(super) fn socket(
-        &mut self,
-        own: &OwnedFd,
-        ino: u64,
-        named_by: (Pid, RemoteFd),
-        in_flight: u32,
-    ) -> Result<FileKind, Refused> {
+    pub(super) fn socket(&mut self, pid: Pid, seen: &mut Fetched) -> Result<FileKind, Refused> {
         let refused = |reason: String| (reason, String::new());
-        let domain = socket::option(own, libc::SO_DOMAIN)
-            .map_err(|error| refused(format!("it cannot be asked: {error}")))?;
-        if domain != libc::AF_UNIX {
+        let own = &seen.own;
+        let Some(asked) = seen.socket.take() else {
+            let domain = socket::option(own, libc::SO_DOMAIN)
+                .map_err(|error| refused(format!("it cannot be asked: {error}")))?;
             let reason = format!("a socket of address family {domain} is not kept yet");
             return Err(refused(reason));
-        }
+        };
         // As the kernel tells it by netlink too: inodes of sockets have 32 bits.
-        let ino = ino as u32;
+        let ino = seen.stat.ino as u32;
         let told = self.told(ino).map_err(refused)?;
-        let cwd = std::fs::read_link(format!("/proc/{}/cwd", named_by.0));
-        let cwd = cwd.map(|cwd| cwd.into_os_string().into_vec());
-        let collected = collect::collect(own, ino, &told, &cwd.unwrap_or_default());
+        let cwd = || {
+            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
+            cwd.map(|cwd| cwd.into_os_string().into_vec())
+                .unwrap_or_default()
+        };
+        let collected = asked.and_then(|asked| collect::collect(own, asked, (ino, &told), cwd));
         let collected = collected.map_err(refused)?;
         self.sockets.found.push(FoundSocket {
-            named_by,
+            named_by: (pid, seen.fd),
             id: self.next_id(),
             ino,
             has_messages: collected.has_messages,
-            in_flight,
+            in_flight: seen.info.in_flight,
         });
         Ok(FileKind::Unix(collected.fact))
     }
@@ -219,29 +217,21 @@ impl FileTable {
                 .flat_map(|(ino, told)| told.pending.iter().map(|client| (*client, *ino)))
                 .filter(|(client, _)| *client != 0)
                 .collect(),
+            senders: senders(&found, &told),
             told,
         };
         for one in &found {
-            let Ok(own) = again(one) else {
-                refusals.push(refusal(one, "it cannot be asked any more".into(), ""));
-                continue;
-            };
-            if let Err((reason, remedy)) = self.connect(one, &own, &around) {
+            if let Err((reason, remedy)) = self.connect(one, &around) {
                 refusals.push(refusal(one, reason, &remedy));
             }
-            if let Err(reason) = self.look_for_hidden(one, &found, &around) {
+            if let Err(reason) = self.look_for_hidden(one, &around) {
                 refusals.push(refusal(one, reason, ""));
             }
         }
         self.tell_lost_credentials(&found);
     }
 
-    fn connect(
-        &mut self,
-        one: &FoundSocket,
-        own: &OwnedFd,
-        around: &Around,
-    ) -> Result<(), Refused> {
+    fn connect(&mut self, one: &FoundSocket, around: &Around) -> Result<(), Refused> {
         let told = &around.told[&one.ino];
         let Some(fact) = self.unix_mut(one.id) else {
             return Ok(());
@@ -253,14 +243,14 @@ impl FileTable {
         let peer = match (told.peer, around.waits_at.get(&one.ino)) {
             (None, _) => return Ok(()),
             (Some(0), Some(&listener)) => {
-                if socket::unread_by_others(own).is_ok_and(|bytes| bytes != 0) {
+                if socket::unread_by_others(asked_again(one)?).is_ok_and(|bytes| bytes != 0) {
                     let reason = "it has sent what the other side gets to read when it accepts the connection, and nobody before";
                     return Err((reason.into(), String::new()));
                 }
                 listener
             }
             (Some(0), None) if is_datagram => {
-                let name = socket::peer_name(own).unwrap_or_default();
+                let name = socket::peer_name(asked_again(one)?).unwrap_or_default();
                 fact.lost_peer = Some(terminated_name(name));
                 return Ok(());
             }
@@ -271,23 +261,17 @@ impl FileTable {
             fact.peer = peer;
             return Ok(());
         }
-        self.connect_outside(one, own, peer)
+        self.connect_outside(one, peer)
     }
 
     /// Refuses a queue whose senders are charged for more than it shows.
-    fn look_for_hidden(
-        &mut self,
-        one: &FoundSocket,
-        found: &[FoundSocket],
-        around: &Around,
-    ) -> Result<(), String> {
+    fn look_for_hidden(&mut self, one: &FoundSocket, around: &Around) -> Result<(), String> {
         let is_empty = |fact: &UnixSocket| fact.kind == libc::SOCK_STREAM || fact.queue.is_empty();
         if self.unix_mut(one.id).is_none_or(|fact| is_empty(fact)) {
             return Ok(());
         }
         let (mut names, mut charged) = (Vec::new(), 0);
-        let senders = found.iter();
-        for sender in senders.filter(|other| around.told[&other.ino].peer == Some(one.ino)) {
+        for sender in around.senders.get(&one.ino).into_iter().flatten() {
             let own = again(sender).and_then(socket::unread_by_others);
             charged += own.map_err(|error| format!("its sender cannot be asked: {error}"))?;
             let name = self.unix_mut(sender.id).and_then(|fact| fact.name.clone());
@@ -331,16 +315,12 @@ impl FileTable {
     }
 
     /// Keeps what is outside by its name, so that a restore connects to it again.
-    fn connect_outside(
-        &mut self,
-        one: &FoundSocket,
-        own: &OwnedFd,
-        peer: u32,
-    ) -> Result<(), Refused> {
+    fn connect_outside(&mut self, one: &FoundSocket, peer: u32) -> Result<(), Refused> {
         if !self.choices.outside.allows(one.ino, peer) {
             let reason = "its other end is outside of what is dumped, or cannot be kept";
             return Err((reason.into(), ALLOW.into()));
         }
+        let own = asked_again(one)?;
         let name = terminated_name(socket::peer_name(own).unwrap_or_default());
         let Some(fact) = self.unix_mut(one.id) else {
             return Ok(());
@@ -408,11 +388,30 @@ struct Around {
     inside: BTreeSet<u32>,
     /// Listening socket at which a connected one waits.
     waits_at: BTreeMap<u32, u32>,
+    /// Those that are connected to each.
+    senders: BTreeMap<u32, Vec<FoundSocket>>,
+}
+
+fn senders(found: &[FoundSocket], told: &BTreeMap<u32, Told>) -> BTreeMap<u32, Vec<FoundSocket>> {
+    let mut senders: BTreeMap<u32, Vec<FoundSocket>> = BTreeMap::new();
+    for one in found {
+        if let Some(peer) = told[&one.ino].peer {
+            senders.entry(peer).or_default().push(one.clone());
+        }
+    }
+    senders
 }
 
 fn again(found: &FoundSocket) -> Result<OwnedFd, crate::sys::Error> {
     let (pid, fd) = found.named_by;
     kernel::pidfd_getfd(kernel::pidfd_open(pid)?.as_fd(), fd)
+}
+
+fn asked_again(found: &FoundSocket) -> Result<OwnedFd, Refused> {
+    again(found).map_err(|error| {
+        let reason = format!("it cannot be asked any more: {error}");
+        (reason, String::new())
+    })
 }
 
 /// Returns a name without the zero at the end of a path.

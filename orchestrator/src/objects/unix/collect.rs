@@ -7,9 +7,9 @@
 
 use crate::netlink::unix_diag::Told;
 use crate::objects::sockopt::collect as sockopt;
-use crate::snapshot::{UnixName, UnixSocket, UnixState};
+use crate::snapshot::{SocketOptions, UnixName, UnixSocket, UnixState};
 use crate::sys::file::{FileStat, statx, statx_path};
-use crate::sys::poll::poll_readable;
+use crate::sys::poll::{Ready, poll_readable};
 use crate::sys::socket;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -33,43 +33,80 @@ pub struct Collected {
     pub has_messages: bool,
 }
 
-/// Collects a socket, without what it is connected to and what waits in it. `cwd` is the working directory of a process that
-/// has it.
+/// What a socket says of itself: nothing else has to be known for it.
+#[derive(Debug)]
+pub struct Asked {
+    kind: i32,
+    /// As it was bound, empty where it has none.
+    name: Vec<u8>,
+    ready: Ready,
+    credentials: Option<[u32; 3]>,
+    options: SocketOptions,
+}
+
+impl Asked {
+    /// Returns whether nothing can be read from it, so that nothing waits in it either.
+    pub fn is_quiet(&self) -> bool {
+        self.ready == Ready::default()
+    }
+}
+
+/// Asks a socket.
 ///
 /// # Errors
 /// Why it is not kept.
-pub fn collect(own: impl AsFd, ino: u32, told: &Told, cwd: &[u8]) -> Result<Collected, String> {
+pub fn ask(own: impl AsFd) -> Result<Asked, String> {
     let own = own.as_fd();
     let kind = socket::option(own, libc::SO_TYPE).map_err(lost)?;
+    let name = socket::name(own).map_err(lost)?;
+    let ready = poll_readable(&[own], Some(Duration::ZERO)).map_err(lost)?[0];
+    if ready.error && kind != libc::SOCK_STREAM {
+        return Err("an error waits in it, which is not kept yet".into());
+    }
+    Ok(Asked {
+        kind,
+        name,
+        ready,
+        credentials: socket::peer_credentials(own).ok(),
+        options: sockopt::collect(own)?,
+    })
+}
+
+/// Collects a socket, without what it is connected to and what waits in it. `cwd` tells the working directory of a process
+/// that has it.
+///
+/// # Errors
+/// Why it is not kept.
+pub fn collect(
+    own: impl AsFd,
+    asked: Asked,
+    (ino, told): (u32, &Told),
+    cwd: impl FnOnce() -> Vec<u8>,
+) -> Result<Collected, String> {
     let state = match told.state {
         LISTEN => UnixState::Listening(told.backlog),
         ESTABLISHED => UnixState::Connected,
         _ => UnixState::Closed,
     };
-    let name = match socket::name(own).map_err(lost)? {
+    let name = match asked.name {
         bytes if bytes.is_empty() => None,
-        bytes => Some(name(own, bytes, cwd)?),
+        bytes => Some(name(own.as_fd(), bytes, cwd)?),
     };
-    let ready = poll_readable(&[own], Some(Duration::ZERO)).map_err(lost)?[0];
-    if ready.error && kind != libc::SOCK_STREAM {
-        return Err("an error waits in it, which is not kept yet".into());
-    }
-    let credentials = socket::peer_credentials(own).ok();
     let fact = UnixSocket {
         ino,
-        kind,
+        kind: asked.kind,
         state,
         name,
         shutdown: told.shutdown,
-        is_reset: ready.error,
-        options: sockopt::collect(own)?,
-        peer_credentials: credentials.filter(|told| *told != NO_CREDENTIALS),
+        is_reset: asked.ready.error,
+        options: asked.options,
+        peer_credentials: asked.credentials.filter(|told| *told != NO_CREDENTIALS),
         ..UnixSocket::default()
     };
     let is_listening = matches!(state, UnixState::Listening(_));
     Ok(Collected {
         fact,
-        has_messages: ready.readable && !is_listening,
+        has_messages: asked.ready.readable && !is_listening,
     })
 }
 
@@ -79,7 +116,11 @@ fn lost(error: crate::sys::Error) -> String {
 
 /// Returns the name that a socket was bound to. Whether its file is there is asked of the file itself: somebody else may
 /// have put another one in its place.
-fn name(own: BorrowedFd<'_>, mut bytes: Vec<u8>, cwd: &[u8]) -> Result<UnixName, String> {
+fn name(
+    own: BorrowedFd<'_>,
+    mut bytes: Vec<u8>,
+    cwd: impl FnOnce() -> Vec<u8>,
+) -> Result<UnixName, String> {
     if bytes[0] == 0 {
         return Ok(UnixName {
             bytes,
@@ -106,7 +147,7 @@ fn name(own: BorrowedFd<'_>, mut bytes: Vec<u8>, cwd: &[u8]) -> Result<UnixName,
         bytes,
     };
     if name.bytes[0] != b'/' {
-        name.folder = folder(&name, real, cwd, &stat);
+        name.folder = folder(&name, real, &cwd(), &stat);
     }
     if !is_deleted && !leads_to(&name.path(), &stat) {
         let reason = format!(

@@ -18,11 +18,19 @@ pub fn plan_pair(m: &mut Making<'_>, socket: &UnixSocket, users: &Users<'_>) {
         socket.ino, socket.peer
     )));
     let made = unix::plan::plan_pair(&mut m.b, socket.kind);
-    let masters = made.map(|fd| {
-        let master = raise(m, fd);
-        m.b.close(fd);
-        master
+    let stay = ends.iter().zip(made).all(|((file, _), fd)| {
+        let first = users.of_file(file.id).first();
+        first.is_some_and(|entry| entry.fd == fd)
     });
+    // Most are made at the very numbers that they had.
+    let masters = match stay {
+        true => made,
+        false => made.map(|fd| {
+            let master = raise(m, fd);
+            m.b.close(fd);
+            master
+        }),
+    };
     for ((_, end), fd) in ends.iter().zip(masters) {
         sockopt::plan::plan_buffers(&mut m.b, fd, &end.options);
     }
