@@ -257,6 +257,9 @@ pub struct PageServerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub server: ServerArgs,
+    /// Hand out the pages of the images to a lazy-pages daemon, and store none.
+    #[arg(long)]
+    pub lazy_pages: bool,
     /// Go on in the background once clients can come.
     #[arg(short = 'd', long)]
     pub daemon: bool,
@@ -429,6 +432,12 @@ pub struct DumpArgs {
     /// Send the pages to a page server.
     #[arg(long, conflicts_with_all = ["stream", "prev_images_dir"])]
     pub page_server: bool,
+    /// Leave most of the memory in the frozen process, and hand it out to a lazy-pages daemon that asks at --port.
+    #[arg(long, conflicts_with_all = ["page_server", "stream", "compress", "checksum", "leave_running", "leave_stopped"])]
+    pub lazy_pages: bool,
+    /// With --lazy-pages: write a zero byte to this descriptor, and close it, once the images are there and a daemon can ask.
+    #[arg(long, value_name = "FD")]
+    pub status_fd: Option<i32>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub server: ServerArgs,

@@ -1,15 +1,18 @@
 //! `orchestrator dump`.
 
-use super::args::DumpArgs;
+use super::args::{DumpArgs, ServerArgs};
 use super::rounds::{rounds, tell};
 use crate::dump::outlet::Destination;
+use crate::dump::source::Source;
 use crate::dump::{After, Settings, dump};
 use crate::external::External;
+use crate::page_server::listen;
 use crate::stages::Stages;
 use crate::sys::Pid;
 use crate::wire::batches::Packing;
 use crate::wire::client::Place;
 use anyhow::Context as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Dumps as the options say.
@@ -44,7 +47,11 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         irmap_paths: args.permissions.irmap_scan_path.clone(),
         link_remap: args.permissions.link_remap,
         portable: args.portable,
-        page_server: page_server(args)?,
+        page_server: args
+            .page_server
+            .then(|| place(&args.server, "--page-server"))
+            .transpose()?,
+        lazy: source(args)?,
         packing: args.compress.or(args.checksum.then_some(Packing::Plain)),
         shell_job: args.common.shell_job,
         outside: args.permissions.outside()?,
@@ -60,20 +67,32 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns where the page server is that is to be used.
-fn page_server(args: &DumpArgs) -> anyhow::Result<Option<Place>> {
-    let server = &args.server;
-    if !args.page_server {
+/// Returns where the page server is that `option` names.
+///
+/// # Errors
+/// No port is given.
+pub fn place(server: &ServerArgs, option: &str) -> anyhow::Result<Place> {
+    if let Some(fd) = server.ps_socket {
+        return Ok(Place::Socket(fd));
+    }
+    let port = server.port;
+    let port = port.with_context(|| format!("{option}: no port given; use --port PORT"))?;
+    let host = server.address.clone().unwrap_or("127.0.0.1".into());
+    Ok(Place::Address(host, port))
+}
+
+/// Listens where pages of the frozen tree can be asked for, if they are to be left to it.
+fn source(args: &DumpArgs) -> anyhow::Result<Option<Source>> {
+    if !args.lazy_pages {
         return Ok(None);
     }
-    if let Some(fd) = server.ps_socket {
-        return Ok(Some(Place::Socket(fd)));
-    }
-    let port = server
-        .port
-        .context("--page-server: no port given; use --port PORT")?;
-    let host = server.address.clone().unwrap_or("127.0.0.1".into());
-    Ok(Some(Place::Address(host, port)))
+    let address = args.server.address.as_deref().unwrap_or("0.0.0.0");
+    let port = args.server.port;
+    let port = port.context("--lazy-pages: no port given; use --port PORT")?;
+    Ok(Some(Source {
+        listener: Arc::new(listen(address, port)?),
+        status_fd: args.status_fd,
+    }))
 }
 
 fn destination(args: &DumpArgs) -> anyhow::Result<Destination<'_>> {

@@ -1,6 +1,7 @@
 //! `orchestrator lazy-pages`.
 
 use super::args::LazyPagesArgs;
+use super::dump::place;
 use super::log::work_dir;
 use super::say;
 use super::server::{Ready, go_on_in_background};
@@ -8,6 +9,7 @@ use crate::image;
 use crate::lazy::daemon::{self, Settings};
 use crate::lazy::link;
 use crate::sys::{fd, process};
+use crate::wire::client::Server;
 use anyhow::Context as _;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
@@ -18,6 +20,10 @@ use std::time::Duration;
 /// Memory does not come; the tree is ended or stopped then.
 pub fn run(args: &LazyPagesArgs) -> anyhow::Result<()> {
     let images = image::read(&args.common.images_dir)?;
+    let server = match (args.page_server, args.daemon && args.listening_fd.is_none()) {
+        (true, false) => Some(Server::connect(&place(&args.server, "--page-server")?)?),
+        _ => None,
+    };
     let listener = match args.listening_fd {
         Some(number) => {
             let socket = fd::inherited(number)
@@ -45,7 +51,7 @@ pub fn run(args: &LazyPagesArgs) -> anyhow::Result<()> {
         on_failure: args.on_failure,
         pause: Duration::from_millis(args.pause),
     };
-    let served = daemon::serve(listener, images, settings);
+    let served = daemon::serve(listener, (images, server), settings);
     // Nobody is to find it, whatever came of it.
     let _ = std::fs::remove_file(work_dir(&args.common).join(link::SOCKET));
     let served = served?;

@@ -3,7 +3,8 @@
 use super::args::PageServerArgs;
 use super::say;
 use super::server::{Ready, go_on_in_background};
-use crate::page_server::{listen, serve};
+use crate::image;
+use crate::page_server::{StoredPages, hand_out, listen, serve};
 use crate::sys::{fd, process};
 use crate::wire::client::inherited;
 use anyhow::Context as _;
@@ -50,6 +51,12 @@ fn not_connected(fd: i32) -> String {
 }
 
 fn receive(args: &PageServerArgs, socket: TcpStream) -> anyhow::Result<()> {
+    if args.lazy_pages {
+        let mut pages = StoredPages::of(image::read(&args.common.images_dir)?)?;
+        let sent = hand_out(socket, &mut pages)?;
+        tracing::info!("handed out {sent} pages");
+        return Ok(());
+    }
     let received = serve(socket, &args.common.images_dir)?;
     tracing::info!(
         "stored {} pages of {} processes and shared segments",

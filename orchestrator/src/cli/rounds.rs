@@ -44,6 +44,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         sync: false,
         portable: args.portable,
         page_server: None,
+        lazy: None,
         packing: None,
         shell_job: true,
         outside: Default::default(),

@@ -6,6 +6,8 @@ use super::outlet::Outlet;
 use super::tracking::Tracking;
 use crate::image::{DumpStats, ImageWriter};
 use crate::infect::Infected;
+use crate::lazy::split;
+use crate::memory::select::Wanted;
 use crate::memory::{
     self, Tally, drain,
     frames::{self, Parted},
@@ -13,7 +15,7 @@ use crate::memory::{
     scan, select,
 };
 use crate::plan::inherit;
-use crate::snapshot::{Ghost, PageLocation, PageRun, SharedMemory};
+use crate::snapshot::{Ghost, PAGE_SIZE, PageLocation, PageRun, SharedMemory, Task};
 use crate::sys::{self, Pid};
 use crate::wire::protocol::Holder;
 use std::collections::BTreeMap;
@@ -44,6 +46,8 @@ pub struct Drains<'a> {
     pub stats: &'a mut DumpStats,
     /// Nothing is left out that the peer could not find.
     pub portable: bool,
+    /// Pages that can come later are left where they are.
+    pub lazy: bool,
 }
 
 /// Writes all memory to page files. The first of the root was made before the tree stood still. Pages that a child has in
@@ -64,6 +68,7 @@ pub fn drain_all(
         tracking,
         stats,
         portable,
+        lazy,
     } = drains;
     let begin = Instant::now();
     let mut drained = Drained::default();
@@ -72,7 +77,14 @@ pub fn drain_all(
     let mut root_pages = Some(root_pages);
     let is_shared = !portable && outlet.takes_parents_pages();
     let parted = find(infected, facts, tracking, is_shared)?;
-    for (index, Parted { own, common }) in parted.into_iter().enumerate() {
+    let all: Vec<&Task> = facts.tasks.iter().map(|facts| &facts.task).collect();
+    let ranges = all.iter().map(|task| match lazy {
+        true => split::ranges(task, &all),
+        false => Vec::new(),
+    });
+    let ranges: Vec<Vec<[u64; 2]>> = ranges.collect();
+    for (index, parted) in parted.into_iter().enumerate() {
+        let Parted { own, common } = leave(parted, &ranges[index]);
         if has_space_of_another(&facts.tasks, index) {
             // Its pages are with the first of those who share them.
             drained.private.push(Vec::new());
@@ -117,6 +129,42 @@ pub fn drain_all(
     (stats.shared_pages_scanned, stats.shared_pages_written) =
         (shared_tally.scanned, shared_tally.written);
     Ok(drained)
+}
+
+/// Has pages of these ranges, which ascend, left where they are instead of stored.
+fn leave(parted: Parted, ranges: &[[u64; 2]]) -> Parted {
+    let mut left = Parted {
+        own: Vec::new(),
+        common: parted.common,
+    };
+    for wanted in parted.own {
+        let mut at = wanted.start;
+        let first = ranges.partition_point(|range| range[1] <= at);
+        let mut own = |start, end| {
+            if start < end {
+                left.own.push(Wanted {
+                    start,
+                    end,
+                    ..wanted
+                });
+            }
+        };
+        for range in ranges[first..]
+            .iter()
+            .take_while(|range| range[0] < wanted.end)
+        {
+            own(at, range[0]);
+            let (start, end) = (at.max(range[0]), range[1].min(wanted.end));
+            left.common.push(PageRun {
+                start,
+                pages: (end - start) / PAGE_SIZE,
+                at: PageLocation::Source,
+            });
+            at = end;
+        }
+        own(at, wanted.end);
+    }
+    left
 }
 
 /// Returns whether a process shares its address space with one before it.

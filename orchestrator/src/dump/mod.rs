@@ -16,6 +16,7 @@ mod process;
 mod relations;
 pub mod rounds;
 mod segments;
+pub mod source;
 mod thread;
 pub mod tracking;
 
@@ -37,6 +38,7 @@ use drain::{Drained, Drains, drain_all};
 use files::Before;
 pub use files::Outside;
 use outlet::{Destination, Outlet};
+use source::{Left, Source};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracking::{Rounds, Tracking};
@@ -77,6 +79,8 @@ pub struct Settings {
     pub portable: bool,
     /// The pages go to this page server.
     pub page_server: Option<crate::wire::client::Place>,
+    /// Pages that can come later are left in the tree, and handed out here.
+    pub lazy: Option<Source>,
     /// Pages are packed so.
     pub packing: Option<crate::wire::batches::Packing>,
     /// A job of a shell: its session and terminal lie outside.
@@ -139,6 +143,12 @@ pub enum Error {
         #[source]
         source: sys::Error,
     },
+    /// Pages that are handed out.
+    #[error("cannot hand out the pages of the frozen process")]
+    Serve(#[source] std::io::Error),
+    /// Whoever asked for pages.
+    #[error("the pages of the frozen process were not all handed out")]
+    HandOut(#[from] Box<crate::page_server::Error>),
     /// A pipe of the target.
     #[error("cannot read what a pipe holds")]
     Pipe(#[source] std::io::Error),
@@ -189,12 +199,15 @@ impl Failure {
 pub fn dump(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Failure> {
     // Whoever interrupts us is heard when the target is as it was: to die in the middle leaves our memory in it.
     let quiet = SignalsBlocked::new().map_err(|error| untouched(Error::Own(error)))?;
-    let dumped = dump_tree(settings, to);
-    drop(quiet);
+    let dumped = dump_tree(settings, to, quiet);
     dumped.map_err(|failure| failure.checked(settings.pid))
 }
 
-fn dump_tree(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Failure> {
+fn dump_tree(
+    settings: &Settings,
+    to: Destination<'_>,
+    quiet: SignalsBlocked,
+) -> Result<DumpStats, Failure> {
     let begin = Instant::now();
     settings
         .stages
@@ -236,7 +249,8 @@ fn dump_tree(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Fail
         outlet: &outlet,
         tracking: &mut tracking,
         stats: &mut stats,
-        portable: settings.portable,
+        portable: settings.portable || settings.lazy.is_some(),
+        lazy: settings.lazy.is_some(),
     };
     let drained = drain_all(&mut infected, &mut facts, pages, drains).map_err(put_back)?;
     writer.set_parent(tracking.link());
@@ -252,7 +266,14 @@ fn dump_tree(settings: &Settings, to: Destination<'_>) -> Result<DumpStats, Fail
         After::Kill | After::Stop => tree,
     };
     stats.frozen_us = micros(frozen_at);
-    finish(facts, origin, drained, writer, &stats).map_err(put_back)?;
+    let snapshot = assemble(facts, origin, drained);
+    writer.finish(&snapshot, &stats).map_err(put_back)?;
+    if let Some(source) = &settings.lazy {
+        // The tree is as it was, and would run on without us.
+        drop(quiet);
+        let left = Left::of(&snapshot).map_err(put_back)?;
+        source.serve(left).map_err(put_back)?;
+    }
     let passed = settings.stages.reached(Stage::PostDump, Some(settings.pid));
     if settings.after != After::Run {
         // The images are there, whatever the script says.
@@ -377,18 +398,6 @@ fn end(tree: Vec<Frozen>, after: After) -> Result<(), Error> {
         After::Stop => tree.into_iter().for_each(Frozen::release_stopped),
     }
     Ok(())
-}
-
-/// Writes all that is not memory, which makes the image set valid.
-fn finish(
-    facts: Facts,
-    origin: Origin,
-    drained: Drained,
-    writer: ImageWriter,
-    stats: &DumpStats,
-) -> Result<(), Error> {
-    let snapshot = assemble(facts, origin, drained);
-    Ok(writer.finish(&snapshot, stats)?)
 }
 
 /// Puts the parts together.

@@ -37,6 +37,8 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<E
     file.record(&pb::PagemapHead { pages_id });
     let mut at = 0;
     let mut stored: BTreeMap<u32, u64> = BTreeMap::new();
+    // The peer asks the source for all that is lazy, where it asks at all.
+    let is_left = runs.iter().any(|run| run.at == PageLocation::Source);
     for run in runs {
         check_order(run, at)?;
         at = run.start + run.pages * PAGE_SIZE;
@@ -69,7 +71,10 @@ pub(super) fn encode(runs: &[PageRun], pages_id: u32, vmas: &[Vma]) -> Checked<E
                 vaddr: part.start,
                 compat_nr_pages: 0,
                 in_parent: None,
-                flags: Some(if part.is_lazy { flags | LAZY } else { flags }),
+                flags: Some(match part.is_lazy && !is_left {
+                    true => flags | LAZY,
+                    false => flags,
+                }),
                 nr_pages: Some(part.pages),
                 ext,
             });

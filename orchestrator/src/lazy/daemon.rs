@@ -11,8 +11,9 @@ use super::source::Source;
 use super::space::Space;
 use super::split::split;
 use crate::image::ImageSet;
-use crate::snapshot::PageRun;
+use crate::snapshot::{PageLocation, PageRun};
 use crate::sys::poll::poll_readable;
+use crate::wire::client::Server;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,18 +45,26 @@ pub struct Served {
 ///
 /// # Errors
 /// Memory does not come. All whose memory it was are ended or stopped then.
-pub fn serve(listener: UnixListener, images: ImageSet, settings: Settings) -> Result<Served> {
+pub fn serve(
+    listener: UnixListener,
+    (images, server): (ImageSet, Option<Server>),
+    settings: Settings,
+) -> Result<Served> {
     let mut snapshot = images.snapshot;
     split(&mut snapshot)?;
     let tasks = snapshot.tasks.into_iter();
     let left: BTreeMap<i32, Vec<PageRun>> = tasks
         .filter_map(|task| Some((task.pid, task.mm?.lazy)))
         .collect();
+    let asks = left.iter().find(|(_, runs)| runs.iter().any(is_at_source));
+    if let (Some((&pid, _)), None) = (asks, &server) {
+        return Err(Error::NoServer(pid));
+    }
     let mut daemon = Daemon {
         guard: Guard::start(settings.on_failure)?,
         restore: Restore::Awaited(listener),
         left,
-        source: Source::new(images.pages),
+        source: Source::new(images.pages, server),
         spaces: Vec::new(),
         next: 0,
         pause: settings.pause,
@@ -65,7 +74,12 @@ pub fn serve(listener: UnixListener, images: ImageSet, settings: Settings) -> Re
     while !daemon.is_done() {
         daemon.turn()?;
     }
+    daemon.source.close()?;
     Ok(daemon.served)
+}
+
+fn is_at_source(run: &PageRun) -> bool {
+    run.at == PageLocation::Source
 }
 
 /// How far the restore is.

@@ -2,27 +2,45 @@
 
 use super::error::{Error, Result};
 use super::extents::{From, Piece};
+use crate::snapshot::PAGE_SIZE;
+use crate::wire::client::Server;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+/// Most bytes that are asked for at a time: a fault waits for the answer to the question before.
+const MOST_ASKED: usize = 256 << 10;
 
 /// All places, and room for a piece.
 #[derive(Debug)]
 pub struct Source {
     files: BTreeMap<u32, File>,
+    server: Option<Server>,
     buffer: Vec<u8>,
 }
 
 impl Source {
     /// Returns it for the page files of an image set.
-    pub fn new(files: BTreeMap<u32, File>) -> Self {
+    pub fn new(files: BTreeMap<u32, File>, server: Option<Server>) -> Self {
         Self {
             files,
+            server,
             buffer: Vec::new(),
         }
     }
 
-    /// Reads a piece of a process's memory.
+    /// Tells the machine of the dump that nothing more is asked for.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn close(&self) -> Result<()> {
+        match &self.server {
+            Some(server) => Ok(server.close()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a piece of a process's memory, or its first pages.
     ///
     /// # Errors
     /// It cannot be had.
@@ -39,7 +57,12 @@ impl Source {
                     source,
                 })?;
             }
-            From::Source { pid, .. } => return Err(Error::NoServer(pid)),
+            From::Source { pid, address } => {
+                let server = self.server.as_ref().ok_or(Error::NoServer(pid))?;
+                let len = self.buffer.len().min(MOST_ASKED);
+                let pages = server.get(pid as u32, address, &mut self.buffer[..len])?;
+                self.buffer.truncate((pages * PAGE_SIZE) as usize);
+            }
         }
         Ok(&self.buffer)
     }

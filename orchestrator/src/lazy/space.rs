@@ -156,13 +156,14 @@ impl Space {
     /// Puts a piece, and takes out of what is to come what has been put, or has no place any more.
     fn put(&mut self, source: &mut Source, piece: &Piece) -> Result<Put> {
         let bytes = source.read(self.pid, piece)?;
-        let mut most = piece.len;
+        let len = bytes.len() as u64;
+        let mut most = len;
         let mut at = 0;
         let outcome = loop {
-            if at >= piece.len {
+            if at >= len {
                 break Put::Done;
             }
-            let until = (at + most).min(piece.len);
+            let until = (at + most).min(len);
             let pages = &bytes[at as usize..until as usize];
             match uffd::copy(&self.uffd, RemoteAddr(piece.start + at), pages) {
                 Ok(done) => at += done,

@@ -14,24 +14,24 @@ use std::collections::BTreeSet;
 /// A page is said to be as in the parent task, which has none.
 pub fn split(snapshot: &mut Snapshot) -> image::Result<()> {
     image::resolve_inherited(snapshot)?;
-    let alone: Vec<bool> = snapshot
-        .tasks
-        .iter()
-        .map(|task| !snapshot.tasks.iter().any(|other| share(task, other)))
-        .collect();
-    for (task, _) in snapshot
-        .tasks
-        .iter_mut()
-        .zip(alone)
-        .filter(|(_, alone)| *alone)
-    {
-        let at_once = needed_at_once(task);
+    let tasks: Vec<&Task> = snapshot.tasks.iter().collect();
+    let all: Vec<Vec<[u64; 2]>> = tasks.iter().map(|task| ranges(task, &tasks)).collect();
+    for (task, ranges) in snapshot.tasks.iter_mut().zip(all) {
         if let Some(mm) = &mut task.mm {
-            let ranges = ranges(&mm.vmas, &at_once);
             (mm.lazy, mm.pages) = divide(&mm.pages, &ranges);
         }
     }
     Ok(())
+}
+
+/// Returns the ranges of a task, ascending, whose pages come later; `all` are the tasks of its tree.
+pub fn ranges(task: &Task, all: &[&Task]) -> Vec<[u64; 2]> {
+    match &task.mm {
+        Some(mm) if !all.iter().any(|other| share(task, other)) => {
+            without(&mm.vmas, &needed_at_once(task))
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn share(one: &Task, other: &Task) -> bool {
@@ -43,7 +43,7 @@ fn share(one: &Task, other: &Task) -> bool {
 }
 
 /// Returns the pages that have to be there before a task runs.
-pub fn needed_at_once(task: &Task) -> BTreeSet<u64> {
+fn needed_at_once(task: &Task) -> BTreeSet<u64> {
     let mut pages = BTreeSet::new();
     let mut add = |start: u64, len: u64| {
         let first = start - start % PAGE_SIZE;
@@ -65,8 +65,8 @@ pub fn needed_at_once(task: &Task) -> BTreeSet<u64> {
     pages
 }
 
-/// Returns the ranges, ascending, whose pages come later.
-pub fn ranges(vmas: &[Vma], at_once: &BTreeSet<u64>) -> Vec<[u64; 2]> {
+/// Returns the areas that may be lazy, ascending, without some pages.
+fn without(vmas: &[Vma], at_once: &BTreeSet<u64>) -> Vec<[u64; 2]> {
     let mut all = Vec::new();
     for vma in vmas.iter().filter(|vma| vma.may_be_lazy()) {
         let mut at = vma.start;

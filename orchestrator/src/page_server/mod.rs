@@ -3,6 +3,10 @@
 //! It serves one client and ends: with status 0 where all that was sent is stored. What fails here is told to the client by
 //! its errno, so that the dump fails there, with the reason.
 
+mod hand_out;
+
+pub use hand_out::{Pages, StoredPages, hand_out};
+
 use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -41,6 +45,19 @@ pub enum Error {
         flags: u16,
         /// Whose pages.
         holder: u64,
+    },
+    /// Pages that are asked for.
+    #[error("{pages} pages of process {pid} at {address:#x} cannot be handed out")]
+    Pages {
+        /// Whose.
+        pid: i32,
+        /// The first.
+        address: u64,
+        /// How many.
+        pages: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The pages cannot be stored.
     #[error(transparent)]

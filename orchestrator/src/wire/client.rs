@@ -135,6 +135,37 @@ impl Server {
         })
     }
 
+    /// Asks for pages of a process, and returns how many came, from the first on.
+    ///
+    /// # Errors
+    /// The server is gone, failed, or answers what was not asked.
+    pub fn get(&self, pid: u32, address: u64, bytes: &mut [u8]) -> Result<u64, Error> {
+        self.with(|connection| {
+            let asked = bytes.len() as u64 / PAGE_SIZE;
+            connection.send(Request {
+                command: protocol::GET,
+                pages: asked,
+                address,
+                holder: pid.into(),
+                ..Request::default()
+            })?;
+            let mut answer = [0; LEN];
+            connection.answer(&mut answer)?;
+            let answer = Request::from_bytes(&answer);
+            let is_right = matches!(answer.command, protocol::ADD | protocol::ADD_F)
+                && answer.address == address
+                && (1..=asked).contains(&answer.pages);
+            if !is_right {
+                let words =
+                    format!("it does not have {asked} pages of process {pid} at {address:#x}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+            }
+            let len = (answer.pages * PAGE_SIZE) as usize;
+            connection.from.read_exact(&mut bytes[..len])?;
+            Ok(answer.pages)
+        })
+    }
+
     /// Ends, once the server has stored all of it.
     ///
     /// # Errors

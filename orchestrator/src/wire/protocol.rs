@@ -9,7 +9,7 @@
 //! u64 holder     whose pages: number << 8 | kind
 //! ```
 //!
-//! Numbers are little-endian. Three requests are answered: [`OPEN2`] by a byte, [`PARENT`], [`CLOSE`] and [`FORCE_CLOSE`]
+//! Who asks for pages sends [`GET`]. Numbers are little-endian. Three other requests are answered: [`OPEN2`] by a byte, [`PARENT`], [`CLOSE`] and [`FORCE_CLOSE`]
 //! by a 32-bit number.
 
 use std::fmt;
@@ -28,6 +28,9 @@ pub const OPEN2: u16 = 4;
 pub const PARENT: u16 = 5;
 /// As [`ADD`] or [`HOLE`], by flags.
 pub const ADD_F: u16 = 6;
+/// Pages of a process are asked for, whose number stands as it is where others have a holder; the answer is [`ADD_F`] with their
+/// bytes.
+pub const GET: u16 = 7;
 /// All was sent; the answer is 0 once all is stored.
 pub const CLOSE: u16 = 0x1023;
 /// As [`CLOSE`], on a socket that others have open too.
