@@ -4,6 +4,7 @@
 
 pub mod binary;
 pub mod clock;
+pub mod seen;
 pub mod victim;
 
 use std::io::Write as _;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use binary::orchestrator;
 pub use clock::steadily;
+pub use seen::Seen;
 pub use victim::{Program, Victim};
 
 /// Longest time that anything a test waits for may take.

@@ -335,7 +335,8 @@ impl Drop for Victim {
     }
 }
 
-fn send(name: &str, pid: u32) {
+/// Sends a process a signal by name.
+pub fn send(name: &str, pid: u32) {
     let _ = Command::new("kill")
         .args(["-s", name, "--", &pid.to_string()])
         .stderr(Stdio::null())

@@ -14,6 +14,7 @@ fn start(kind: &str) -> Option<Victim> {
 /// Dumps and restores; the one line has to hold all of `words`, and there is none where there are no words.
 fn named(mut victim: Victim, words: &[&str]) {
     let images = Images::new(&victim, "images");
+    let others = victim.descendants();
     let output = images.try_dump(victim.pid, &[]);
     assert!(output.status.success(), "{}", said(&output));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -34,7 +35,7 @@ fn named(mut victim: Victim, words: &[&str]) {
             said(&output)
         );
     }
-    victim.reap();
+    victim.reap_with(&others);
     images.restore();
     victim.check();
 }
@@ -68,6 +69,11 @@ fn a_write_hint() {
 #[test]
 fn times_of_messages() {
     lossy("stamp", &["times at which messages", "socket:["]);
+}
+
+#[test]
+fn children_of_threads() {
+    lossy("thread", &["thread that made a child", "by thread"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What cannot be dumped yet is refused by name, with status 1, and goes on untouched.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, assert_refused, root};
+use integration_tests::{Images, Program, assert_refused, root, wait_until};
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -178,6 +178,29 @@ fn a_namespace_of_its_own() {
 #[test]
 fn a_descriptor_of_a_namespace() {
     refused("foreign", &["uts:[", "another uts namespace"]);
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("headless", Link::Dynamic) else {
+        return;
+    };
+    let victim = program.start(&[]);
+    assert!(
+        wait_until(|| victim.state() == Some('Z')),
+        "{:?}",
+        victim.state()
+    );
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[]);
+    let words = ["its first thread has ended", &victim.pid.to_string()];
+    assert_refused(&output, &words);
+    victim.signal("USR1");
+    assert!(wait_until(|| victim.verdict().is_some()));
+    assert_eq!(victim.verdict().as_deref(), Some("PASS"));
 }
 
 #[test]

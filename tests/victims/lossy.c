@@ -8,6 +8,17 @@
 
 #define F_SET_RW_HINT (1024 + 12)
 
+static void *make_child(void *child)
+{
+	pid_t pid = fork();
+	if (!pid)
+		for (;;)
+			pause();
+	*(volatile pid_t *)child = pid;
+	for (;;)
+		pause();
+}
+
 int main(int argc, char **argv)
 {
 	victim_start(argc, argv);
@@ -38,6 +49,13 @@ int main(int argc, char **argv)
 		int file = MUST(open("/proc/self/loginuid", O_WRONLY));
 		MUST(write(file, "4711", 4));
 		MUST(close(file));
+	} else if (!strcmp(kind, "thread")) {
+		static pid_t child;
+		pthread_t thread;
+		pthread_create(&thread, NULL, make_child, &child);
+		while (!*(volatile pid_t *)&child)
+			usleep(1000);
+		victim_say("child %d", child);
 	} else {
 		CHECK(!strcmp(kind, "cgroup") || !strcmp(kind, "nothing"), "set-up: nothing is called %s", kind);
 	}

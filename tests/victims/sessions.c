@@ -1,9 +1,12 @@
-/* Orphans in sessions that their new parent is not of: one whose leader has gone, one whose leader lives beside them. */
+/*
+ * Orphans in sessions that their new parent is not of: one whose leader has gone, one whose leader lives beside them. And a
+ * child whose parent has begun a session of its own since.
+ */
 #include "victim.h"
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-enum { PLAIN, OWN_GROUP, BROTHER, LEADER, COUNT };
+enum { PLAIN, OWN_GROUP, BROTHER, LEADER, LEFT, STAYED, COUNT };
 
 struct seen {
 	volatile pid_t pid, ppid, pgid, sid;
@@ -60,6 +63,15 @@ int main(int argc, char **argv)
 		waitpid(between, NULL, 0);
 		live(LEADER, self);
 	}
+	if (!MUST(fork())) {
+		pid_t left = getpid();
+		if (!fork())
+			live(STAYED, left);
+		while (!all[STAYED].ready)
+			usleep(1000);
+		setsid();
+		live(LEFT, self);
+	}
 	for (int who = 0; who < COUNT; who++)
 		while (!all[who].ready)
 			usleep(1000);
@@ -68,6 +80,7 @@ int main(int argc, char **argv)
 
 	CHECK(all[PLAIN].sid == gone && all[PLAIN].pgid == gone && all[OWN_GROUP].sid == gone, "the set-up");
 	CHECK(all[OWN_GROUP].pgid == all[OWN_GROUP].pid && all[BROTHER].sid == leader, "the set-up");
+	CHECK(all[LEFT].sid == all[LEFT].pid && all[STAYED].sid == getsid(0) && all[STAYED].ppid == all[LEFT].pid, "the set-up");
 	*asked = 1;
 	for (int who = 0; who < COUNT; who++) {
 		while (!all[who].done)

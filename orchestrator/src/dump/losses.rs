@@ -7,6 +7,7 @@ use crate::procfs;
 use crate::snapshot::{FileKind, OpenFile, ShmSegment};
 use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, fd::Kcmp};
+use crate::tracee::Frozen;
 use std::cmp::Ordering;
 
 /// Finds what can be told from outside and of a process that runs.
@@ -33,6 +34,18 @@ pub fn of_files(tasks: &[TaskFacts], files: &FileTable) -> Vec<Loss> {
         silenced_watches(file, tasks, &mut losses);
     }
     losses
+}
+
+/// A restored process is made by the first thread of its parent.
+pub fn of_children(frozen: &Frozen) -> Result<Vec<Loss>, Error> {
+    let mut losses = Vec::new();
+    for thread in frozen.threads().iter().skip(1) {
+        for child in procfs::tasks::read_children(frozen.pid(), thread.tid)? {
+            let what = format!("{} by thread {}", child.0, thread.tid.0);
+            losses.push(Loss::with(Lost::ParentThread, what));
+        }
+    }
+    Ok(losses)
 }
 
 /// Nobody can set when something was last done to a segment, or by whom.

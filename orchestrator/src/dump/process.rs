@@ -129,7 +129,11 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         return Ok(refusals);
     }
     if matches!(stat.state, b'Z' | b'X') {
-        refuse("zombie", "it has ended, or its first thread has".into(), "");
+        let reason = match stat.num_threads > 1 {
+            true => "its first thread has ended, while others live on, which is not kept yet",
+            false => "it has ended",
+        };
+        refuse("zombie", reason.into(), "");
         return Ok(refusals);
     }
     refusals.extend(refuse_foreign(pid)?);

@@ -243,7 +243,7 @@ impl Infected {
         };
         let stopped = self.frozen_mut().thread_mut(thread);
         stopped.hijack(&regs)?;
-        stopped.did("start the parasite", ptrace::cont(tid, 0))?;
+        stopped.let_on("start the parasite")?;
         self.running.push((thread, slot));
         Ok(())
     }

@@ -53,6 +53,13 @@ pub fn plan_clone_any(b: &mut Builder, context: u32) -> u64 {
     born
 }
 
+/// Adds the births of those who stay in the session that the task was born into.
+pub fn plan_children_before_session(m: &mut Making<'_>) {
+    let children = m.family.children_before_session(m.own.member);
+    let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
+    plan_births(m, &children, &birth);
+}
+
 /// Adds the births of children before the task has memory: those that have none in common with it.
 pub fn plan_early_children(m: &mut Making<'_>) {
     if !has_memory(m) {

@@ -1,13 +1,14 @@
 //! Who makes whom: the processes of a restored tree in the order in which their programs are planned.
 //!
 //! The kernel's rules: a process is born into the session and group of whoever makes it, may begin a session of its own, and
-//! may join or found groups of its session only. So a child is made by its parent once that has its session, and joins its
-//! group when all are born. An orphan may be of a session that its new parent is not of: the leader of that makes it, as a child of
+//! may join or found groups of its session only. So a child is made by its parent once that has its session, or before that
+//! begins one of its own (it may have, and left its children where they were), and joins its group when all are born. An orphan may be of a session that its new parent is not of: the leader of that makes it, as a child of
 //! the leader's parent (`CLONE_PARENT`). A group or session whose leader has gone has its number still: a helper takes it for a
 //! moment, founds it, and ends when all have joined.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::early;
 use super::joint::{self, Joint};
 use super::refusals::Report;
 use crate::snapshot::{Snapshot, Task, TaskState};
@@ -44,6 +45,8 @@ pub struct Member {
     pub contexts: (u32, u32),
     /// Whether it begins with a copy of its maker's memory, to keep what both had in common.
     pub inherits: bool,
+    /// Whether it is made before its maker begins its own session, of which it is not.
+    pub before_session: bool,
 }
 
 impl Member {
@@ -69,12 +72,14 @@ impl Family {
     pub fn of(snapshot: &Snapshot, report: &mut Report) -> Self {
         let mut family = Self::default();
         let mut places: BTreeMap<i32, usize> = BTreeMap::new();
-        let mut waiting = Self::wishes(snapshot, report);
+        let early = early::before_sessions(snapshot);
+        let mut waiting = Self::wishes(snapshot, &early, report);
         while let Some(next) = waiting.iter().position(|wish| {
             wish.maker == 0 || places.contains_key(&wish.maker) && places.contains_key(&wish.parent)
         }) {
             let wish = waiting.remove(next);
             let mut member = wish.member;
+            member.before_session = early.contains(&member.pid) && wish.maker == wish.parent;
             member.maker = places.get(&wish.maker).copied();
             member.parent = places.get(&wish.parent).copied();
             family.push(member, &mut places);
@@ -96,8 +101,9 @@ impl Family {
         family.refuse_signals(report);
         let joint = Joint::of(snapshot, &family);
         for member in 1..family.members.len() {
-            family.members[member].inherits =
-                joint.follows(member, joint::SPACE) || family.has_common_memory(member, snapshot);
+            family.members[member].inherits = !family.members[member].before_session
+                && (joint.follows(member, joint::SPACE)
+                    || family.has_common_memory(member, snapshot));
         }
         family.spaces = joint;
         family
@@ -105,7 +111,7 @@ impl Family {
 
     /// Returns all tasks with who is to make them, and the helpers that sessions need whose leaders have gone. The root comes
     /// first, and is made by 0.
-    fn wishes(snapshot: &Snapshot, report: &mut Report) -> Vec<Wish> {
+    fn wishes(snapshot: &Snapshot, early: &BTreeSet<i32>, report: &mut Report) -> Vec<Wish> {
         let tasks: BTreeMap<i32, &Task> = snapshot.tasks.iter().map(|t| (t.pid, t)).collect();
         let mut wishes = Vec::new();
         let mut leaders: BTreeMap<i32, i32> = BTreeMap::new();
@@ -120,6 +126,7 @@ impl Family {
             let maker = match tasks.get(&task.sid) {
                 _ if joint.is_some() => joint.unwrap_or(task.ppid),
                 _ if is_born_to || task.sid == task.pid => task.ppid,
+                _ if early.contains(&task.pid) => task.ppid,
                 Some(leader) if leader.ppid == task.ppid => leader.pid,
                 None if snapshot.root().is_some_and(|root| root.sid == task.sid) => task.ppid,
                 None if *leaders.entry(task.sid).or_insert(task.ppid) == task.ppid => task.sid,
@@ -214,7 +221,7 @@ impl Family {
                 continue;
             };
             report.task = member.pid;
-            if member.sid != member.pid && member.sid != maker.sid {
+            if member.sid != member.pid && member.sid != maker.sid && !member.before_session {
                 let reason = format!(
                     "it is {}, and {}, which would make it, is of session {}",
                     member.sid, maker.pid, maker.sid
@@ -301,10 +308,20 @@ impl Family {
         None
     }
 
-    /// Returns the children that a member makes: those that inherit its memory, or the others.
+    /// Returns the children that a member makes once it has its session: those that inherit its memory, or the others.
     pub fn children(&self, member: usize, inherits: bool) -> Vec<usize> {
+        let is_it = |child: &Member| child.inherits == inherits && !child.before_session;
+        self.made_by(member, is_it)
+    }
+
+    /// Returns the children that a member makes before it begins its session.
+    pub fn children_before_session(&self, member: usize) -> Vec<usize> {
+        self.made_by(member, |child| child.before_session)
+    }
+
+    fn made_by(&self, member: usize, is_it: impl Fn(&Member) -> bool) -> Vec<usize> {
         let all = self.members.iter().enumerate();
-        all.filter(|(_, child)| child.maker == Some(member) && child.inherits == inherits)
+        all.filter(|(_, child)| child.maker == Some(member) && is_it(child))
             .map(|(index, _)| index)
             .collect()
     }
@@ -342,6 +359,7 @@ fn helper(pid: i32, sid: i32) -> Member {
         exit_signal: libc::SIGCHLD as u64,
         contexts: (0, 1),
         inherits: false,
+        before_session: false,
     }
 }
 
@@ -360,6 +378,7 @@ fn member(index: usize, task: &Task) -> Member {
         exit_signal: u64::from(task.exit_signal.unwrap_or(libc::SIGCHLD as u32)),
         contexts: (0, threads),
         inherits: false,
+        before_session: false,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod arena;
 mod birth;
 mod confinement;
 mod descriptors;
+mod early;
 pub mod family;
 mod fds;
 mod fill;
@@ -39,6 +40,7 @@ mod services;
 mod sharing;
 mod short_lived;
 mod sockets;
+mod stops;
 mod task;
 mod terminals;
 mod threads;
@@ -177,10 +179,12 @@ impl ThreadFinal {
 /// Something done to a parked tree from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostStep {
-    /// Send SIGSTOP to this process before it is let go, so that it is stopped as it was.
+    /// Have this process stopped by a signal before it is let go.
     Stop {
         /// The process.
         pid: i32,
+        /// The signal that its parent is told.
+        signal: i32,
     },
 }
 

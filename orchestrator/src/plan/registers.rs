@@ -119,7 +119,11 @@ fn is_in_call(regs: &Regs) -> bool {
     };
     matches!(
         nr,
-        libc::SYS_pause | libc::SYS_nanosleep | libc::SYS_clock_nanosleep | libc::SYS_poll
+        libc::SYS_pause
+            | libc::SYS_nanosleep
+            | libc::SYS_clock_nanosleep
+            | libc::SYS_poll
+            | libc::SYS_futex
     )
 }
 

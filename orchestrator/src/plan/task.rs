@@ -212,6 +212,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
         birth::plan_tie(m);
     }
     plan_turn(m, 0);
+    birth::plan_children_before_session(m);
     process::plan_session(m);
     if m.is_root() {
         process::plan_room(m);

@@ -145,7 +145,10 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
     let stopped = snapshot.tasks.iter();
     let stopped = stopped.filter(|task| is_to_stop(task));
     let host_steps = stopped
-        .map(|task| HostStep::Stop { pid: task.pid })
+        .map(|task| HostStep::Stop {
+            pid: task.pid,
+            signal: super::stops::signal(snapshot, task),
+        })
         .collect();
     m.readers.finish(&mut m.b);
     let mut built = m.b.finish();

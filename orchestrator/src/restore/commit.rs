@@ -8,7 +8,7 @@
 //! Until all of them have what is theirs the threads die with us (`PTRACE_O_EXITKILL`): there is no half of a tree, but for the
 //! few microseconds in which they are told, one by one, that they no longer do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
@@ -94,14 +94,15 @@ pub(super) fn commit(
         put_back_sequence(snapshot, last)?;
     }
     let stopped = stopped(plan, after);
+    for (&pid, &signal) in &stopped {
+        let threads = plan.finals.iter().filter(|last| last.pid == pid);
+        stand_still(Pid(pid), signal, &threads.collect::<Vec<_>>())?;
+    }
     for last in &plan.finals {
-        if !stopped.contains(&last.pid) {
+        if !stopped.contains_key(&last.pid) {
             enter_call(last, snapshot)?;
         }
         set_catches(last).doing("set the signal mask of a thread")?;
-    }
-    for pid in stopped {
-        signal::kill(Pid(pid), libc::SIGSTOP).doing("stop the restored process")?;
     }
     if plan.finals.iter().any(|last| last.pid != root.0) {
         // From here on all of them live on without us: to let them go one by one takes a hundred times as long as this does.
@@ -271,21 +272,59 @@ fn sequence(snapshot: &Snapshot, last: &ThreadFinal) -> Option<Rseq> {
     rseq.filter(|rseq| rseq.critical_section != 0)
 }
 
-/// Returns the processes that stand still once they are let go, before their first instruction.
-fn stopped(plan: &Plan, after: After) -> BTreeSet<i32> {
-    let steps = plan.host_steps.iter();
-    let planned = steps.map(|HostStep::Stop { pid }| *pid);
-    match after {
-        After::AsPlanned => planned.collect(),
-        After::Stopped => plan.finals.iter().map(|last| last.pid).collect(),
+/// Returns the processes that stand still once they are let go, before their first instruction, and by which signal.
+fn stopped(plan: &Plan, after: After) -> BTreeMap<i32, i32> {
+    let all = plan.finals.iter().map(|last| (last.pid, libc::SIGSTOP));
+    let mut stopped: BTreeMap<i32, i32> = match after {
+        After::AsPlanned => BTreeMap::new(),
+        After::Stopped => all.collect(),
+    };
+    let planned = plan.host_steps.iter();
+    stopped.extend(planned.map(|HostStep::Stop { pid, signal }| (*pid, *signal)));
+    stopped
+}
+
+/// Stops a process whose threads stand still, and waits until it is stopped. Nothing but the stop is taken meanwhile: a
+/// signal that waited while the program was stopped waits on, and may be one that would end it.
+fn stand_still(pid: Pid, signal: i32, threads: &[&ThreadFinal]) -> Result<()> {
+    let doing = "stop the restored process";
+    let all_but_this = !(1_u64 << (signal - 1));
+    for last in threads {
+        ptrace::set_sigmask(Tid(last.tid), all_but_this).doing(doing)?;
     }
+    signal::kill(pid, signal).doing(doing)?;
+    // The first takes the signal; it stops, and all others with it, as soon as they are let on.
+    for last in threads {
+        to_group_stop(last, signal, doing)?;
+    }
+    Ok(())
+}
+
+/// Lets a thread on that is about to stop with its process, until it has.
+fn to_group_stop(last: &ThreadFinal, signal: i32, doing: &'static str) -> Result<()> {
+    let tid = Tid(last.tid);
+    let mut deliver = 0;
+    for _ in 0..STRAY_STOPS {
+        ptrace::cont(tid, deliver).doing(doing)?;
+        deliver = 0;
+        match wait_tid(tid).doing(doing)? {
+            WaitStatus::Stopped {
+                signal: by,
+                event: EVENT_STOP,
+            } if by == signal => return Ok(()),
+            WaitStatus::Stopped {
+                signal: by,
+                event: 0,
+            } if by == signal => deliver = signal,
+            status if status.is_end() => return Err(ended(last, status)),
+            _ => {}
+        }
+    }
+    Err(ended(last, WaitStatus::Continued))
 }
 
 /// The `syscall` instruction.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-/// Opcode and length of `mov eax, NUMBER`.
-const MOV_EAX: u8 = 0xb8;
-const MOV_EAX_LEN: usize = 5;
 
 /// Has a thread enter the system call that it was in when it was dumped, as long as all signals are blocked; it is left at
 /// the entry. A signal that is taken now interrupts the call, as it would have. Taken before, its handler would return to a
@@ -293,24 +332,17 @@ const MOV_EAX_LEN: usize = 5;
 /// handler lies where a dump leaves what remains of it, below the red zone.
 ///
 /// Not one under seccomp: to be let go interrupts the call, and the kernel makes a sleep again by `restart_syscall`, which a
-/// filter may forbid. And of the calls that are made again so only those of which a later dump can tell the number, by the
-/// instruction before ([`crate::tracee::resume`]).
+/// filter may forbid. And none of those that such an interruption ends (signal(7): `epoll_wait`, `sigtimedwait`).
 fn enter_call(last: &ThreadFinal, snapshot: &Snapshot) -> Result<()> {
     let is_in_sequence = sequence(snapshot, last).is_some();
     if !last.is_in_call || last.is_confined || is_in_sequence {
         return Ok(());
     }
     let path = Subject::from(Pid(last.pid)).path("mem");
-    let mut code = [0; MOV_EAX_LEN + SYSCALL.len()];
+    let mut code = [0; SYSCALL.len()];
     let memory = OpenOptions::new().read(true).open(path);
-    let begin = last.regs.rip.wrapping_sub(MOV_EAX_LEN as u64);
-    let read = memory.and_then(|memory| memory.read_exact_at(&mut code, begin));
-    if read.is_err() || !code.ends_with(&SYSCALL) {
-        return Ok(());
-    }
-    let number = last.regs.rax as u32;
-    let is_told = code[0] == MOV_EAX && code[1..MOV_EAX_LEN] == number.to_le_bytes();
-    match is_told || i64::from(number) == libc::SYS_pause {
+    let read = memory.and_then(|memory| memory.read_exact_at(&mut code, last.regs.rip));
+    match read.is_ok() && code == SYSCALL {
         true => to_syscall_stop(last, "have a thread enter its call"),
         false => Ok(()),
     }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use arch::abi::program::{ARGS, ArgKind, Check, Op, special};
 use arch::abi::restore::{Ctx, Head};
@@ -69,14 +70,28 @@ pub(super) struct Launched {
     pub(super) arena: Arena,
 }
 
+/// How long a number may stay taken that nobody has. The last of a process is done by itself where its parent ignores its
+/// end (`exit_notify`, `kernel/exit.c`): it is seen no more, and has its number until it gets its turn once more.
+const RELEASE: Duration = Duration::from_secs(2);
+
 /// Starts the root of the plan's tree.
 pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -> Result<Launched> {
     let limit = RaisedLimit::raise()?;
     let highest = plan.launch.services.iter().map(|service| service.fd).max();
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
     let arena = Arena::of(plan, lowest)?;
-    let pad = Pad::new(plan, &arena, pages, (lowest, limit.before), parent)?;
-    let pidfd = pad.start(Pid(plan.launch.pid), parent)?;
+    let began = Instant::now();
+    let pidfd = loop {
+        let pad = Pad::new(plan, &arena, pages, (lowest, limit.before), parent)?;
+        match pad.start(Pid(plan.launch.pid), parent) {
+            Err(Error::PidTaken { pid, .. })
+                if is_held_by_none(pid) && began.elapsed() < RELEASE =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            started => break started?,
+        }
+    };
     Ok(Launched {
         pid: Pid(plan.launch.pid),
         pidfd,
@@ -466,12 +481,21 @@ pub(super) fn holder(pid: i32) -> String {
     }
 }
 
-/// Returns the words for a number that no process has, but whose group or session is left.
-fn member(number: i32) -> String {
+/// Returns whether neither a process nor a group or session is seen to have a pid.
+fn is_held_by_none(pid: i32) -> bool {
+    attributes::read_comm(Pid(pid)).is_err() && find_member(pid).is_none()
+}
+
+/// Returns a process of a group or session.
+fn find_member(number: i32) -> Option<stat::Stat> {
     let all = tasks::processes().unwrap_or_default();
     let mut all = all.into_iter().filter_map(|pid| stat::read(pid).ok());
-    let found = all.find(|stat| stat.pgrp == number || stat.session == number);
-    let Some(found) = found else {
+    all.find(|stat| stat.pgrp == number || stat.session == number)
+}
+
+/// Returns the words for a number that no process has, but whose group or session is left.
+fn member(number: i32) -> String {
+    let Some(found) = find_member(number) else {
         return "a process group or session of that number".into();
     };
     let kind = match found.session == number {

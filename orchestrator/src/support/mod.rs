@@ -86,6 +86,8 @@ pub enum Lost {
     UnknownState,
     /// Times and processes of the last uses of objects of System V.
     IpcTimes,
+    /// Which thread of its parent made a process.
+    ParentThread,
 }
 
 /// Something that is not kept of a certain program.
@@ -289,7 +291,8 @@ mod tests {
             Some(Lost::HiddenMessages) => Some(Lost::MessageTimes),
             Some(Lost::MessageTimes) => Some(Lost::UnknownState),
             Some(Lost::UnknownState) => Some(Lost::IpcTimes),
-            Some(Lost::IpcTimes) => None,
+            Some(Lost::IpcTimes) => Some(Lost::ParentThread),
+            Some(Lost::ParentThread) => None,
         };
         let mut lost = next(None);
         while let Some(now) = lost {

@@ -56,6 +56,7 @@ const fn untold(scope: Scope, name: &'static str, set: &'static str) -> Attribut
     }
 }
 
+const STOPPED: &str = "tests/victims/stopped.c";
 const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
@@ -92,6 +93,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     // Of a process.
     row(Process, "pid", Kept, ["stat", "clone3 set_tid", "pstree_entry.pid"], (COUNTER_C, "getpid")),
     row(Process, "session and process group", Kept, ["stat", "setsid, setpgid; the caller's with --shell-job", "pstree_entry.sid, pgid"], (ATTRIBUTES_C, "SAME(session)")),
+    row(Process, "signal of a group stop", Kept, ["ptrace", "the signal; SIGSTOP where its group is orphaned", "task_core_entry.stop_signo"], (STOPPED, "told of another signal")),
+    refused(Process, "first thread that has ended, while others live", "stat", (REFUSALS, "fn a_process_whose_first_thread_has_ended")),
     row(Process, "group stop", Kept, ["ptrace", "SIGSTOP", "task_core_entry.task_state, stop_signo"], (ROUNDTRIP, "left_stopped_until_it_is_continued")),
     row(Process, "personality", Kept, ["personality", "personality(2)", "task_core_entry.personality"], (ATTRIBUTES_C, "SAME(persona)")),
     row(Process, "dumpable", Kept, ["PR_GET_DUMPABLE", "PR_SET_DUMPABLE; 2 becomes 0, and the restore says so", "mm_entry.dumpable"], (ATTRIBUTES_C, "SAME(dumpable)")),
@@ -120,6 +123,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Process, "SEM_UNDO adjustments", Lost::SemaphoreUndo, ["KCMP_SYSVSEM: that there may be some", "System V semaphores are not undone at the end of the restored process, but at that of the dumped one"], (LOSSES, "fn semaphores_to_undo")),
     named(Process, "security label", Lost::SecurityLabel, ["attr", "labels of security modules are those of whoever restores"], (WORDS, "fn every_loss_has_words")),
     named(Process, "audit session", Lost::AuditSession, ["sessionid", "the kernel chooses its number"], (LOSSES, "fn an_audit_session")),
+    named(Process, "thread that made a child", Lost::ParentThread, ["task/TID/children", "the first thread of the parent makes it: its parent-death signal, and waits with __WNOTHREAD, go by that"], (LOSSES, "fn children_of_threads")),
     named(Process, "core-scheduling cookie", Lost::CoreCookie, ["PR_SCHED_CORE_GET (5.14)", "the kernel chooses it, and shares it with no process that is there already"], (WORDS, "fn every_loss_has_words")),
     row(Process, "memory, descriptors, directory, signal handlers shared by flags of clone", Kept, ["kcmp", "clone3 by a parent or brother that shares them", "task_kobj_ids_entry"], ("tests/victims/joint.c", "KCMP_SIGHAND")),
     row(Process, "signal of its end", Kept, ["stat", "clone3", "ext_task.exit_signal"], ("tests/victims/joint.c", "__WCLONE")),

@@ -5,7 +5,7 @@
 //! the thread never runs an instruction of ours. All its signals are blocked; `orig_rax` is -1, so that the kernel does not
 //! take the interrupted call for one to restart. A group-stopped thread traps once more on the way and is let on again.
 
-use super::{Deadline, Error, Frozen};
+use super::{Deadline, Error, Frozen, Stopped};
 use crate::procfs;
 use crate::sys::{Pid, ptrace, wait};
 use arch::regs::Regs;
@@ -106,6 +106,16 @@ impl Frozen {
         let gate = find_gate(self.pid)?.ok_or(Error::NoGate(self.pid.0))?;
         self.gate = Some(gate);
         Ok(gate)
+    }
+}
+
+impl Stopped {
+    /// Lets a thread on that was hijacked and makes a system call sooner or later.
+    pub(crate) fn let_on(&self, what: &'static str) -> Result<(), Error> {
+        if self.group_stop.is_some() {
+            step_to_syscall_stop(self.tid)?;
+        }
+        self.did(what, ptrace::cont(self.tid, 0))
     }
 }
 
