@@ -132,7 +132,8 @@ impl Seen {
             let status = read_to_string(task.join("status")).unwrap_or_default();
             for (name, value) in status.lines().filter_map(|line| line.split_once(':')) {
                 let is_left_out = STATUS_LEFT_OUT.iter().any(|start| name.starts_with(start));
-                if !is_left_out && !(name == "PPid" && pid == root) {
+                let is_outside = name == "PPid" && pid == root;
+                if !is_left_out && !is_outside {
                     self.note(
                         format!("{pid} thread {tid} {name}"),
                         without_sigchld(name, value),
