@@ -1,7 +1,9 @@
 //! Incremental dumps: rounds of pre-dumps of programs that change their memory all the time, and the dump after them.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Victim, assert_refused, root, run, said, skip};
+use integration_tests::{
+    Images, Program, Victim, assert_refused, orchestrator, root, run, said, skip,
+};
 use orchestrator::image::{self, ImageSet};
 use orchestrator::memory::dirty::Method;
 use orchestrator::snapshot::{Arch, Mm, PAGE_SIZE, PageLocation, PageRun, Task, Vma, VmaKind};
@@ -9,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const ROUNDS: usize = 10;
@@ -362,6 +365,59 @@ fn snapshots_without_what_later_ones_have() {
         let left = bytes_in(&images.0);
         assert!(left < 1 << 20, "{left} bytes were not taken out");
     }
+}
+
+/// Rounds that are killed leave the processes as they were, and later ones know what has changed.
+#[test]
+fn killed_rounds_leave_no_gap() {
+    if !root() {
+        return;
+    }
+    for way in ways() {
+        let Some(program) = Program::compile("rounds", Link::Dynamic) else {
+            return;
+        };
+        let mut victim = program.start(&["13"]);
+        let mut rounds = chain(&victim, way);
+        rounds.round("pre-dump", &[]);
+        for kill in 0..6 {
+            let images = Images::new(&victim, &format!("{}-killed-{kill}", way.name()));
+            let previous = rounds.folders.last().expect("a round").clone();
+            let mut killed = Command::new(orchestrator())
+                .args(["pre-dump", &victim.pid.to_string(), "-D"])
+                .arg(&images.0)
+                .args(["--track-by", way.name(), "--prev-images-dir"])
+                .arg(previous)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the orchestrator can be started");
+            std::thread::sleep(Duration::from_millis(7 * kill));
+            killed.kill().expect("killed");
+            killed.wait().expect("its status");
+            victim.assert_free();
+            rounds.round("pre-dump", &[]);
+        }
+        assert_eq!(userfaultfds(victim.pid), 0, "descriptors of ours are left");
+        let images = rounds.round("dump", &["--leave-stopped"]);
+        let stored = compare(&image::read(&images.0).expect("images"));
+        assert!(stored > 0);
+        let all = victim.descendants();
+        victim.kill_with(&all);
+        restore(&images, &[]);
+        victim.check();
+    }
+}
+
+fn userfaultfds(pid: u32) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+    let links = all
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().contains("userfaultfd"))
+        .count()
 }
 
 /// What is no set to go on from is told, and what has memory alone is not restored.
