@@ -648,6 +648,32 @@ fn a_tree_is_converted() {
     });
 }
 
+/// Pages that a portable set has twice are shared again in a native one made of it: the victim looks whether they are.
+#[test]
+fn common_pages_are_found() {
+    steadily(|| {
+        let Some(mut victim) = start("tree") else {
+            return;
+        };
+        let [portable, native, again] =
+            ["portable", "native", "again"].map(|name| Images::new(&victim, name));
+        let others = victim.descendants();
+        portable.dump(victim.pid, &["--portable"]);
+        victim.reap_with(&others);
+        for (from, to, form) in [
+            (&portable, &native, "--native"),
+            (&native, &again, "--portable"),
+        ] {
+            let [from, to] = [from, to].map(|images| images.0.to_str().expect("UTF-8"));
+            let output = run(&["convert", "-D", from, "-o", to, form]);
+            assert!(output.status.success(), "{form}: {}", said(&output));
+        }
+        assert_eq!([&portable, &native, &again].map(version), [2, 1, 2]);
+        native.restore();
+        victim.check();
+    });
+}
+
 #[test]
 fn a_set_is_not_converted_onto_itself() {
     let Some(victim) = start("counter") else {

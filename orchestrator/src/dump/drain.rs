@@ -77,7 +77,7 @@ pub fn drain_all(
     let mut root_pages = Some(root_pages);
     let is_shared = !portable && outlet.takes_parents_pages();
     let parted = find(infected, facts, tracking, is_shared)?;
-    let all: Vec<&Task> = facts.tasks.iter().map(|facts| &facts.task).collect();
+    let all = tasks(facts);
     let ranges = all.iter().map(|task| match lazy {
         true => split::ranges(task, &all),
         false => Vec::new(),
@@ -192,9 +192,9 @@ fn find(
         let is_first = !has_space_of_another(&facts.tasks, index);
         if is_first
             && may_share
-            && let Some((parent, ranges)) = common_with_parent(&facts.tasks, index)
+            && let Some((parent, ranges)) = inherit::with_parent(&tasks(facts), index)
         {
-            children.entry(parent.0).or_default().push((index, ranges));
+            children.entry(parent).or_default().push((index, ranges));
         }
         let facts = &mut facts.tasks[index];
         let mut parted = Parted::default();
@@ -234,29 +234,8 @@ fn find(
     Ok(all)
 }
 
-/// Returns the parent of a process, if it is of the same program and may share pages with it, and the ranges that both have.
-fn common_with_parent(tasks: &[TaskFacts], index: usize) -> Option<(Pid, Vec<[u64; 2]>)> {
-    let child = &tasks[index].task;
-    // One that shares anything with others may be made by a brother.
-    let others = tasks[..index].iter().map(|facts| &facts.task);
-    if others.filter(|other| other.pid != child.ppid).any(|other| {
-        let (one, other) = (&child.ids, &other.ids);
-        one.vm == other.vm || one.files == other.files || one.fs == other.fs
-    }) {
-        return None;
-    }
-    let parent = &tasks
-        .iter()
-        .find(|facts| facts.task.pid == child.ppid)?
-        .task;
-    // One of another session is not made by its parent.
-    if child.sid != child.pid && child.sid != parent.sid {
-        return None;
-    }
-    let (mm, parents) = (child.mm.as_ref()?, parent.mm.as_ref()?);
-    let common = inherit::common(&parents.vmas, &mm.vmas);
-    let ranges: Vec<[u64; 2]> = common.iter().map(|one| [one.start, one.end]).collect();
-    (mm.exe == parents.exe && !ranges.is_empty()).then_some((Pid(parent.pid), ranges))
+fn tasks(facts: &Facts) -> Vec<&Task> {
+    facts.tasks.iter().map(|facts| &facts.task).collect()
 }
 
 /// Writes shared anonymous memory and memfds, each once, to its page file.

@@ -12,15 +12,18 @@ use std::path::Path;
 use proto::{kinds, pb};
 
 use super::codec::{encode, read_one};
+use super::common;
 use super::dir::{Dir, failed};
 use super::error::{Error, Result, Wrong};
 use super::memory::is_covered;
 use super::pages;
 use super::read::{ImageSet, read};
 use super::write::{
-    IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, is_of_memory,
+    IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PARENT_TASK_PAGES,
+    is_of_memory,
 };
 use crate::memory::output::{PageOutput, Sink};
+use crate::plan::inherit;
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Snapshot, Task, Vma, VmaKind};
 use crate::wire::batches::Packing;
 
@@ -52,6 +55,7 @@ pub fn convert(from: &Path, to: &Path, form: Form) -> Result<u64> {
         form,
         next_id: 1,
         pages: 0,
+        has_common: false,
     };
     conversion.copy_records(&source)?;
     conversion.write_memory()?;
@@ -70,6 +74,7 @@ struct Conversion<'a> {
     form: Form,
     next_id: u32,
     pages: u64,
+    has_common: bool,
 }
 
 impl Conversion<'_> {
@@ -100,12 +105,18 @@ impl Conversion<'_> {
             let Some(mm) = &task.mm else {
                 continue;
             };
-            let mut runs = mm.pages.clone();
-            if self.form == Form::Portable {
-                let parent = resolved.get(&task.ppid).map(Vec::as_slice);
-                runs = with_parents_pages(task, &runs, parent.unwrap_or_default())?;
-                resolved.insert(task.pid, runs.clone());
+            let parent = resolved.get(&task.ppid).map(Vec::as_slice);
+            let parent = parent.unwrap_or_default();
+            let mut runs = with_parents_pages(task, &mm.pages, parent)?;
+            let own = runs.clone();
+            if self.form != Form::Portable
+                && let Some(ranges) = ranges_with_parent(&set.snapshot, task)
+            {
+                runs = common::left_to_parent(&set.pages, &runs, parent, &ranges)
+                    .map_err(|source| failed("compare the pages of", "a task", source))?;
+                self.has_common |= runs.iter().any(|run| run.at == PageLocation::ParentTask);
             }
+            resolved.insert(task.pid, own);
             self.write_pages(&format!("pagemap-{}.img", task.pid), &runs, &mm.vmas)?;
         }
         for memory in &set.snapshot.shared {
@@ -156,7 +167,11 @@ impl Conversion<'_> {
         let mut inventory: pb::InventoryEntry = read_one(source, INVENTORY, kinds::INVENTORY)?;
         let ext = inventory.ext.get_or_insert_default();
         ext.image = self.writer.listing();
-        ext.extensions.retain(|name| name != PAGE_BATCHES);
+        let is_kept = |name: &String| name != PAGE_BATCHES && name != PARENT_TASK_PAGES;
+        ext.extensions.retain(is_kept);
+        if self.has_common {
+            ext.extensions.push(PARENT_TASK_PAGES.into());
+        }
         match self.form {
             Form::Portable => ext.extensions.clear(),
             Form::Native(Some(_)) => ext.extensions.push(PAGE_BATCHES.into()),
@@ -172,6 +187,17 @@ impl Conversion<'_> {
         self.writer
             .write(INVENTORY, &encode(kinds::INVENTORY, [&inventory]))
     }
+}
+
+/// Returns the ranges in which a task may have pages in common with its parent.
+fn ranges_with_parent(snapshot: &Snapshot, task: &Task) -> Option<Vec<[u64; 2]>> {
+    let living: Vec<&Task> = snapshot
+        .tasks
+        .iter()
+        .filter(|task| task.mm.is_some())
+        .collect();
+    let index = living.iter().position(|one| one.pid == task.pid)?;
+    inherit::with_parent(&living, index).map(|(_, ranges)| ranges)
 }
 
 fn copy(

@@ -6,6 +6,7 @@
 
 mod check;
 mod codec;
+mod common;
 mod compat;
 mod convert;
 pub mod dedup;

@@ -30,7 +30,7 @@ pub(super) const IMG_VERSION: u32 = 2;
 /// Format 1.1 with extensions of ours, which the inventory names. The peer refuses it for its number.
 pub(super) const NATIVE_VERSION: u32 = 1 << 16 | IMG_VERSION;
 /// Pages that are as in the parent task.
-const PARENT_TASK_PAGES: &str = "parent-task-pages";
+pub(super) const PARENT_TASK_PAGES: &str = "parent-task-pages";
 /// Pages of one address space in several page files.
 const PAGE_FILES: &str = "page-files";
 /// Pages in batches with checksums, perhaps compressed.

@@ -5,7 +5,7 @@
 //! same (kind, file and offset, growth, advice that decides how pages are made), it is kept, and only pages that differ are
 //! written or thrown away; all else is unmapped and made anew.
 
-use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Vma, VmaKind};
+use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Task, Vma, VmaKind};
 
 /// Advice that decides how pages are made, and is given before they are.
 pub const ADVICE_EARLY: u64 = 1 << libc::MADV_HUGEPAGE | 1 << libc::MADV_NOHUGEPAGE;
@@ -21,6 +21,33 @@ pub struct Common {
     pub parent: usize,
     /// Place of the area among the child's.
     pub child: usize,
+}
+
+/// Returns the parent of a task, if it is of the same program and a restore has it make the task, and the ranges that both have.
+/// `tasks` are those of a tree that live.
+pub fn with_parent(tasks: &[&Task], index: usize) -> Option<(i32, Vec<[u64; 2]>)> {
+    let child = tasks[index];
+    // One that shares anything with others may be made by a brother.
+    let mut others = tasks[..index].iter();
+    if others.any(|other| other.pid != child.ppid && share_any(child, other)) {
+        return None;
+    }
+    let parent = tasks.iter().find(|task| task.pid == child.ppid)?;
+    // One of another session is not made by its parent.
+    if child.sid != child.pid && child.sid != parent.sid {
+        return None;
+    }
+    let (mm, parents) = (child.mm.as_ref()?, parent.mm.as_ref()?);
+    let common = common(&parents.vmas, &mm.vmas);
+    let ranges: Vec<[u64; 2]> = common.iter().map(|one| [one.start, one.end]).collect();
+    (mm.exe == parents.exe && !ranges.is_empty()).then_some((parent.pid, ranges))
+}
+
+fn share_any(one: &Task, other: &Task) -> bool {
+    let ids = |task: &Task| [task.ids.vm, task.ids.files, task.ids.fs];
+    let both = ids(one).into_iter().zip(ids(other));
+    both.into_iter()
+        .any(|(one, other)| one != 0 && one == other)
 }
 
 /// Returns what two lists of areas, by ascending address, have in common.
