@@ -2964,8 +2964,8 @@ pub struct VmaEntry {
     #[prost(uint32, optional, tag = "10")]
     pub fdflags: ::core::option::Option<u32>,
     /// What the peer does not keep.
-    #[prost(message, optional, tag = "10000")]
-    pub ext: ::core::option::Option<ExtVma>,
+    #[prost(message, optional, boxed, tag = "10000")]
+    pub ext: ::core::option::Option<::prost::alloc::boxed::Box<ExtVma>>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AioRingEntry {

@@ -227,6 +227,54 @@ fn left_stopped_until_it_is_continued() {
     victim.check();
 }
 
+/// Starts a program with threads in waits that a stop does not end, and stops it.
+fn stopped_with_threads() -> Option<Victim> {
+    let program = root().then(|| Program::compile("threads", Link::Dynamic));
+    let victim = program.flatten()?.start(&["8", "sigwait"]);
+    victim.signal("STOP");
+    assert_stopped(&victim);
+    Some(victim)
+}
+
+fn assert_stopped(victim: &Victim) {
+    let is_stopped = integration_tests::wait_until(|| victim.state() == Some('T'));
+    assert!(is_stopped, "state {:?}", victim.state());
+}
+
+/// Lets it go on, and asks it once its threads have had time to wait again.
+fn go_on(victim: &Victim) {
+    victim.signal("CONT");
+    sleep(Duration::from_secs(1));
+    victim.check();
+}
+
+#[test]
+fn threads_of_a_stopped_process_are_left_stopped() {
+    steadily(|| {
+        let Some(victim) = stopped_with_threads() else {
+            return;
+        };
+        Images::new(&victim, "images").dump(victim.pid, &["--leave-running"]);
+        assert_stopped(&victim);
+        go_on(&victim);
+    });
+}
+
+#[test]
+fn threads_of_a_stopped_process_go_on_with_their_waits() {
+    steadily(|| {
+        let Some(mut victim) = stopped_with_threads() else {
+            return;
+        };
+        let images = Images::new(&victim, "images");
+        images.dump(victim.pid, &[]);
+        victim.reap();
+        images.restore();
+        assert_stopped(&victim);
+        go_on(&victim);
+    });
+}
+
 /// The kernel goes on with a sleep that was stopped by a call that does not tell which it was.
 #[test]
 fn sleeps_that_were_stopped_before() {

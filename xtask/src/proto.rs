@@ -33,6 +33,8 @@ fn generate(schema: &Path) -> Result<String> {
     let out = tempfile::tempdir()?;
     prost_build::Config::new()
         .out_dir(out.path())
+        // Of a process with many areas few have it.
+        .boxed("vma_entry.ext")
         .compile_fds(descriptors)?;
     Ok(fs::read_to_string(out.path().join("pb.rs"))?)
 }

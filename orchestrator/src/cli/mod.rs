@@ -26,6 +26,7 @@ const COMPATIBLE: &str = "4.2";
 /// Runs the command line and returns the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::sys::signal::outlive_file_limit();
+    crate::sys::mem::give_back_freed();
     let args = match config::expand(args.into_iter().collect()) {
         Ok(args) => args,
         Err(error) => {

@@ -93,7 +93,7 @@ fn collect_tree(
             losses.extend(losses::collect_early(pid)?);
         }
         losses.extend(losses::of_children(frozen)?);
-        let (mut areas, pages) = area_reader.next(frozen)?;
+        let (mut areas, pages) = area_reader.next(index, frozen)?;
         // An address space is tracked once, whoever shares it.
         if spaces.insert(ids[index].vm) {
             tracking.take_up(frozen, &areas)?;
@@ -153,10 +153,10 @@ fn anonymous_kib(frozen: &Frozen) -> u64 {
 }
 
 /// Who reads the areas of processes. The kernel walks over all page tables for what it tells of them, so where there is much
-/// memory a second thread reads them, in the order of the processes, beside all else.
+/// memory others read them, in the order of the processes, beside all else: for a tree two threads in turn.
 enum AreaReader {
     Here,
-    Beside(Receiver<procfs::Result<Areas>>),
+    Beside(Vec<Receiver<procfs::Result<Areas>>>),
 }
 
 impl AreaReader {
@@ -164,29 +164,34 @@ impl AreaReader {
         if living.iter().map(anonymous_kib).sum::<u64>() < WORTH_A_THREAD {
             return Self::Here;
         }
-        let pids: Vec<_> = living.iter().map(Frozen::pid).collect();
-        let (send, receive) = sync_channel(1);
-        scope.spawn(move || {
-            // Nobody takes them any more where something else has failed.
-            let _ = pids
-                .into_iter()
-                .try_for_each(|pid| send.send(procfs::smaps::read(pid)));
-        });
-        Self::Beside(receive)
+        let lanes = living.len().min(2);
+        let start = |lane: usize| {
+            let own = living.iter().skip(lane).step_by(lanes);
+            let pids: Vec<_> = own.map(Frozen::pid).collect();
+            let (send, receive) = sync_channel(1);
+            scope.spawn(move || {
+                // Nobody takes them any more where something else has failed.
+                let _ = pids
+                    .into_iter()
+                    .try_for_each(|pid| send.send(procfs::smaps::read(pid)));
+            });
+            receive
+        };
+        Self::Beside((0..lanes).map(start).collect())
     }
 
-    /// Returns the areas of the next process, and what its pages are if they were looked at beside.
-    fn next(&self, frozen: &Frozen) -> Result<(Areas, Option<Vec<Pages>>), Error> {
+    /// Returns the areas of a process, each in its turn, and what its pages are if they were looked at beside.
+    fn next(&self, index: usize, frozen: &Frozen) -> Result<(Areas, Option<Vec<Pages>>), Error> {
         let pid = frozen.pid();
         match self {
             Self::Here => Ok((procfs::smaps::read(pid)?, None)),
-            Self::Beside(areas) => {
+            Self::Beside(lanes) => {
                 let pages = match anonymous_kib(frozen) {
                     much if much >= WORTH_A_THREAD => scan::all_pages(pid)?,
                     _ => None,
                 };
-                let areas = areas.recv().expect("all processes are read");
-                Ok((areas?, pages))
+                let areas = lanes[index % lanes.len()].recv();
+                Ok((areas.expect("all processes are read")?, pages))
             }
         }
     }

@@ -39,6 +39,7 @@ use files::Before;
 pub use files::Outside;
 use outlet::{Destination, Outlet};
 use source::{Left, Source};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracking::{Rounds, Tracking};
@@ -391,13 +392,33 @@ fn end(tree: Vec<Frozen>, after: After) -> Result<(), Error> {
         After::Kill => {
             // Should we end in the middle of it, it is done all the same: there is no half of a tree.
             tree.iter().try_for_each(Frozen::doom)?;
-            // Children first: their parents' ends would make them somebody else's.
-            tree.into_iter().rev().try_for_each(Frozen::kill)?;
+            // Children first: their parents' ends would make them somebody else's. Those of one generation end together.
+            for generation in generations(tree).into_iter().rev() {
+                generation.iter().try_for_each(Frozen::kill)?;
+                generation.into_iter().for_each(Frozen::await_end);
+            }
         }
         After::Run => tree.into_iter().for_each(Frozen::release),
         After::Stop => tree.into_iter().for_each(Frozen::release_stopped),
     }
     Ok(())
+}
+
+/// Parts a tree, in which parents come before their children, by how far each is from the root.
+fn generations(tree: Vec<Frozen>) -> Vec<Vec<Frozen>> {
+    let mut depths: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut generations: Vec<Vec<Frozen>> = Vec::new();
+    for frozen in tree {
+        let pid = frozen.pid();
+        let parent = procfs::stat::read(pid).map_or(0, |stat| stat.ppid);
+        let depth = depths.get(&parent).map_or(0, |depth| depth + 1);
+        depths.insert(pid.0, depth);
+        if generations.len() == depth {
+            generations.push(Vec::new());
+        }
+        generations[depth].push(frozen);
+    }
+    generations
 }
 
 /// Puts the parts together.

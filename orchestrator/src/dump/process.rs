@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::files::{FileTable, terminated};
+use super::thread::ByNumber;
 use crate::error::Refusal;
 use crate::infect::questions::{Answers, Arg, Asked, Questions};
 use crate::objects::attributes::collect::ProcessAttributes;
@@ -12,8 +13,8 @@ use crate::procfs;
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
 use crate::sys::ptrace::Queue;
-use crate::sys::{self, Pid};
-use crate::tracee::Frozen;
+use crate::sys::{self, Pid, Tid};
+use crate::tracee::{Frozen, Stopped};
 
 /// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
 /// by its clocks.
@@ -223,13 +224,7 @@ pub fn collect(
     let pid = frozen.pid();
     let stat = procfs::stat::read(pid)?;
     let leader = &frozen.threads()[0];
-    let mut umask = None;
-    let mut threads = Vec::with_capacity(frozen.threads().len());
-    for stopped in frozen.threads() {
-        let (thread, its_umask) = super::thread::collect(pid, stopped, filters, refusals)?;
-        threads.push(thread);
-        umask = umask.or(its_umask);
-    }
+    let (threads, umask) = threads(frozen, filters, refusals)?;
     Ok(Task {
         pid: pid.0,
         ppid: stat.ppid,
@@ -266,6 +261,49 @@ pub fn collect(
         threads,
         ..Task::default()
     })
+}
+
+/// From so many threads on it is worth it that another one of ours asks about half of each.
+const WORTH_A_THREAD: usize = 64;
+
+/// Collects the threads of a process, and its umask.
+fn threads(
+    frozen: &Frozen,
+    filters: &mut Filters,
+    refusals: &mut Vec<Refusal>,
+) -> Result<(Vec<Thread>, Option<u32>), Error> {
+    let pid = frozen.pid();
+    let all = frozen.threads();
+    let mut umask = None;
+    let mut threads = Vec::with_capacity(all.len());
+    let mut collect = |stopped: &Stopped, by_number: ByNumber| -> Result<(), Error> {
+        let collected = super::thread::collect(pid, stopped, by_number, filters, refusals);
+        let (thread, its_umask) = collected?;
+        threads.push(thread);
+        umask = umask.or(its_umask);
+        Ok(())
+    };
+    if all.len() < WORTH_A_THREAD {
+        for stopped in all {
+            collect(stopped, ByNumber::ask(pid, stopped.tid)?)?;
+        }
+    } else {
+        let tids: Vec<Tid> = all.iter().map(|stopped| stopped.tid).collect();
+        std::thread::scope(|scope| {
+            let (send, receive) = std::sync::mpsc::channel();
+            scope.spawn(move || {
+                // Nobody takes them any more where something else has failed.
+                let mut tids = tids.into_iter();
+                let _ = tids.try_for_each(|tid| send.send(ByNumber::ask(pid, tid)));
+            });
+            let mut told = receive.iter();
+            all.iter().try_for_each(|stopped| {
+                let by_number = told.next().expect("all threads are asked about");
+                collect(stopped, by_number?)
+            })
+        })?;
+    }
+    Ok((threads, umask))
 }
 
 /// Returns what is kept of a process that has ended.

@@ -76,6 +76,41 @@ impl ThreadQuestions {
     }
 }
 
+/// What anybody is told of a thread by its number. Other questions only its tracer may ask, which is one thread of ours.
+#[derive(Debug)]
+pub struct ByNumber {
+    robust_list: Option<RobustList>,
+    sched: Sched,
+    affinity: Vec<u8>,
+    ioprio: Option<u32>,
+    has_own_files: bool,
+    has_own_fs: bool,
+}
+
+impl ByNumber {
+    /// Asks for a thread of a process.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn ask(pid: Pid, tid: Tid) -> Result<Self, Error> {
+        let leader = pid.leader();
+        let has_own =
+            |what| tid != leader && sys::fd::kcmp(leader, tid, what) != Ok(Ordering::Equal);
+        let (head, len) = ptrace::get_robust_list(tid).unwrap_or_default();
+        Ok(Self {
+            robust_list: (head.0 != 0).then_some(RobustList {
+                head: head.0,
+                len: len as u32,
+            }),
+            sched: sched(tid)?,
+            affinity: sys::sched::getaffinity(tid).unwrap_or_default(),
+            ioprio: sys::sched::io_priority(tid).ok(),
+            has_own_files: has_own(Kcmp::Files),
+            has_own_fs: has_own(Kcmp::Fs),
+        })
+    }
+}
+
 /// Collects what can be told of a thread from outside, and returns its umask too.
 ///
 /// # Errors
@@ -83,6 +118,7 @@ impl ThreadQuestions {
 pub fn collect(
     pid: Pid,
     stopped: &Stopped,
+    by_number: ByNumber,
     filters: &mut Filters,
     refusals: &mut Vec<Refusal>,
 ) -> Result<(Thread, Option<u32>), Error> {
@@ -105,8 +141,7 @@ pub fn collect(
         });
         SeccompMode::Off
     });
-    refuse_own(pid, tid, status, refusals);
-    let (head, len) = ptrace::get_robust_list(tid).unwrap_or_default();
+    refuse_own((pid, tid), &by_number, status, refusals);
     let dispatch = ptrace::get_syscall_user_dispatch(tid)
         .ok()
         .filter(|dispatch| dispatch.mode != 0);
@@ -123,19 +158,16 @@ pub fn collect(
         },
         blocked: stopped.blocked,
         pending: pending(tid, Queue::Thread)?,
-        robust_list: (head.0 != 0).then_some(RobustList {
-            head: head.0,
-            len: len as u32,
-        }),
+        robust_list: by_number.robust_list,
         rseq: stopped.rseq.map(|rseq| Rseq {
             addr: rseq.addr.0,
             size: rseq.size,
             signature: rseq.signature,
             critical_section: 0,
         }),
-        sched: sched(tid)?,
-        affinity: sys::sched::getaffinity(tid).unwrap_or_default(),
-        ioprio: sys::sched::io_priority(tid).ok(),
+        sched: by_number.sched,
+        affinity: by_number.affinity,
+        ioprio: by_number.ioprio,
         creds: creds(status),
         seccomp,
         syscall_dispatch: dispatch.map(|dispatch| SyscallDispatch {
@@ -150,14 +182,17 @@ pub fn collect(
 }
 
 /// Refuses what a thread has for itself that all threads share in what is kept, and what its processor is set to.
-fn refuse_own(pid: Pid, tid: Tid, status: &Status, refusals: &mut Vec<Refusal>) {
-    let leader = pid.leader();
-    let has_own = |what| tid != leader && sys::fd::kcmp(leader, tid, what) != Ok(Ordering::Equal);
+fn refuse_own(
+    (pid, tid): (Pid, Tid),
+    by_number: &ByNumber,
+    status: &Status,
+    refusals: &mut Vec<Refusal>,
+) {
     let mut reasons = of_processor(status);
-    if has_own(Kcmp::Files) {
+    if by_number.has_own_files {
         reasons.push(("descriptors", "it has a table of its own"));
     }
-    if has_own(Kcmp::Fs) {
+    if by_number.has_own_fs {
         let own = "it has a directory, root and umask of its own";
         reasons.push(("working directory", own));
     }

@@ -122,7 +122,7 @@ fn to_record(vma: &Vma, files: &[&OpenFile]) -> pb::VmaEntry {
             VmaKind::SystemVReadOnly(_) => Some(libc::O_RDONLY as u32),
             kind => file_of(kind).map(|id| open_mode(id, files)),
         },
-        ext: (ext != pb::ExtVma::default()).then_some(ext),
+        ext: (ext != pb::ExtVma::default()).then(|| Box::new(ext)),
     }
 }
 
@@ -230,7 +230,8 @@ fn from_record(
     if let Some((_, what)) = UNSUPPORTED.iter().find(|(bit, _)| record.status & bit != 0) {
         unsupported.push((record.start, what));
     }
-    let ext = record.ext.clone().unwrap_or_default();
+    let none = pb::ExtVma::default();
+    let ext = record.ext.as_deref().unwrap_or(&none);
     if let Some(name) = ext.name.as_ref().filter(|name| !is_name(name)) {
         return wrong!(
             "its name of {} bytes is none that the kernel gives",
@@ -251,7 +252,7 @@ fn from_record(
         sealed: ext.sealed.unwrap_or(false),
         mempolicy: ext.mempolicy.as_ref().map(policy_from_record).transpose()?,
         guards: Vec::new(),
-        name: ext.name.unwrap_or_default(),
+        name: ext.name.clone().unwrap_or_default(),
     })
 }
 

@@ -11,6 +11,7 @@
 mod confined;
 mod parts;
 pub mod questions;
+mod stopped;
 
 pub use parts::LEADER_BATCH;
 
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use stopped::is_gone;
 
 /// Most threads that are asked at the same time.
 const MAX_SLOTS: usize = 64;
@@ -245,7 +247,10 @@ impl Infected {
         stopped.hijack(&regs)?;
         stopped.let_on("start the parasite")?;
         self.running.push((thread, slot));
-        Ok(())
+        match questions {
+            Some(_) => self.let_on(thread, slot),
+            None => Ok(()),
+        }
     }
 
     /// Ties a slot's word to our life: what serves the slot learns of our death.
@@ -487,14 +492,5 @@ impl Drop for Infected {
         {
             tracing::error!("process {} may not be as it was: {error}", self.pid());
         }
-    }
-}
-
-fn is_gone(tid: sys::Tid) -> bool {
-    match sys::wait::try_wait_tid(tid) {
-        Ok(Some(status)) => status.is_end(),
-        // Its end was told before, and is told once.
-        Err(error) => error.errno as i32 == libc::ECHILD,
-        Ok(None) => false,
     }
 }

@@ -11,6 +11,7 @@
 use super::Error;
 use super::select::Pages;
 use crate::procfs::pagemap::{PageEntry, Pagemap};
+use crate::procfs::smaps;
 use crate::snapshot::{PAGE_SIZE, Vma, VmaKind};
 use crate::sys::pagemap_scan::{PageIs, PageRegion, Query, scan};
 use crate::sys::{Pid, RemoteAddr};
@@ -23,6 +24,9 @@ const WORDS: usize = 8192;
 const LEAST_SPAN: u64 = 2 << 20;
 /// Where areas may lie, but for the page of vsyscalls, which nobody asks for.
 const EVERYWHERE: [u64; 2] = [PAGE_SIZE, 0x7fff_ffff_f000];
+
+/// Areas of anonymous memory from this size on are asked for by themselves, in bytes.
+const LARGE: u64 = 4 << 20;
 
 /// How pages are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +51,47 @@ pub fn pages(pid: Pid, vmas: &[Vma]) -> Result<Vec<Pages>, Error> {
 /// # Errors
 /// The page map cannot be read.
 pub fn all_pages(pid: Pid) -> Result<Option<Vec<Pages>>, Error> {
-    match pages_by(Way::Scan, pid, &[EVERYWHERE]) {
+    let pagemap = Pagemap::open(pid).map_err(|error| failed(pid, error))?;
+    let areas = smaps::read_maps(pid).map_err(|error| failed(pid, error))?;
+    let large = areas
+        .vmas
+        .iter()
+        .filter(|vma| vma.end - vma.start >= LARGE && is_anonymous(vma, &areas.path(vma)))
+        .map(|vma| [vma.start, vma.end]);
+    match scan_parts(pid, &pagemap, &parts(EVERYWHERE, large)) {
         Err(error) if cannot_scan(&error) => Ok(None),
         other => other.map(Some),
     }
+}
+
+fn is_anonymous(vma: &smaps::Vma, path: &[u8]) -> bool {
+    let is_named = !path.is_empty() && path != b"[heap]" && !path.starts_with(b"[anon:");
+    vma.inode == 0 && !vma.shared && !is_named
+}
+
+/// What is walked over by one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    range: [u64; 2],
+    /// Whether there may be pages of files.
+    has_files: bool,
+}
+
+/// Parts a range by large areas of anonymous memory in it, which ascend.
+fn parts([mut at, end]: [u64; 2], large: impl Iterator<Item = [u64; 2]>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut push = |range: [u64; 2], has_files| {
+        if range[0] < range[1] {
+            parts.push(Part { range, has_files });
+        }
+    };
+    for [start, stop] in large.filter(|range| range[0] < end) {
+        push([at, start], true);
+        push([start.max(at), stop.min(end)], false);
+        at = stop.max(at);
+    }
+    push([at, end], true);
+    parts
 }
 
 fn pages_in(pid: Pid, ranges: &[[u64; 2]]) -> Result<Vec<Pages>, Error> {
@@ -102,31 +143,45 @@ fn ranges(vmas: &[Vma]) -> Vec<[u64; 2]> {
 }
 
 fn scan_ranges(pid: Pid, pagemap: &Pagemap, ranges: &[[u64; 2]]) -> Result<Vec<Pages>, Error> {
-    let mut tell =
-        PageIs::PRESENT | PageIs::SWAPPED | PageIs::FILE | PageIs::PFNZERO | PageIs::GUARD;
+    // One walk over everything: holes between areas cost nothing.
+    let all = ranges.first().zip(ranges.last());
+    let all = all.map(|([first, _], [_, end])| Part {
+        range: [*first, *end],
+        has_files: true,
+    });
+    scan_parts(pid, pagemap, all.as_slice())
+}
+
+fn scan_parts(pid: Pid, pagemap: &Pagemap, parts: &[Part]) -> Result<Vec<Pages>, Error> {
+    let mut tell = PageIs::PRESENT | PageIs::SWAPPED | PageIs::PFNZERO | PageIs::GUARD;
     let mut regions = Vec::with_capacity(REGIONS);
     let mut pages = Vec::new();
-    // One walk over everything: holes between areas cost nothing.
-    let Some(([first, _], [_, end])) = ranges.first().zip(ranges.last()) else {
-        return Ok(pages);
-    };
-    let mut at = RemoteAddr(*first);
-    while at.0 < *end {
-        let query = Query {
-            any_of: PageIs::PRESENT | PageIs::SWAPPED,
-            tell,
-            ..Query::default()
+    for part in parts {
+        let [mut at, end] = part.range.map(RemoteAddr);
+        // To tell pages of files the kernel looks at each page's description, which takes four times as long.
+        let files = match part.has_files {
+            true => PageIs::FILE,
+            false => PageIs::empty(),
         };
-        match scan(pagemap, at..RemoteAddr(*end), &query, &mut regions) {
-            Ok(next) => at = next,
-            // Kernels before 6.15 know no guard regions.
-            Err(error) if error.errno as i32 == libc::EINVAL && tell.contains(PageIs::GUARD) => {
-                tell.remove(PageIs::GUARD);
-                continue;
+        while at.0 < end.0 {
+            let query = Query {
+                any_of: PageIs::PRESENT | PageIs::SWAPPED,
+                tell: tell | files,
+                ..Query::default()
+            };
+            match scan(pagemap, at..end, &query, &mut regions) {
+                Ok(next) => at = next,
+                // Kernels before 6.15 know no guard regions.
+                Err(error)
+                    if error.errno as i32 == libc::EINVAL && tell.contains(PageIs::GUARD) =>
+                {
+                    tell.remove(PageIs::GUARD);
+                    continue;
+                }
+                Err(source) => return Err(Error::Scan { pid: pid.0, source }),
             }
-            Err(source) => return Err(Error::Scan { pid: pid.0, source }),
+            extend(&mut pages, &regions);
         }
-        extend(&mut pages, &regions);
     }
     without_markers(pid, pagemap, pages)
 }
@@ -359,5 +414,26 @@ mod tests {
         let far = [[0x1000, 0x2000], [0x10_0000_0000, 0x10_0000_1000]];
         assert_eq!(spans(&far).len(), 2);
         assert_eq!(spans(&[]).len(), 0);
+    }
+
+    #[test]
+    fn large_areas_are_parted_from_the_rest() {
+        let part = |start, end, has_files| Part {
+            range: [start, end],
+            has_files,
+        };
+        let found = parts(
+            [1, 100],
+            [[10, 20], [20, 30], [90, 120], [200, 300]].into_iter(),
+        );
+        let wanted = [
+            part(1, 10, true),
+            part(10, 20, false),
+            part(20, 30, false),
+            part(30, 90, true),
+            part(90, 100, false),
+        ];
+        assert_eq!(found, wanted);
+        assert_eq!(parts([1, 100], std::iter::empty()), [part(1, 100, true)]);
     }
 }

@@ -12,6 +12,17 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+/// Has the allocator give large pieces back to the kernel when they are freed: by default it soon keeps all that are smaller
+/// than the largest that was (mallopt(3), M_MMAP_THRESHOLD), records that were decoded beside what was made of them.
+pub fn give_back_freed() {
+    #[cfg(target_env = "gnu")]
+    {
+        const LARGE: i32 = 1 << 20;
+        // SAFETY: it takes two numbers and touches nothing but the allocator's settings, under its lock.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    }
+}
+
 /// Where a mapping is to lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {

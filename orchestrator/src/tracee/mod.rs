@@ -370,22 +370,25 @@ impl Frozen {
         Ok(())
     }
 
-    /// Kills the process and waits until its threads are gone.
+    /// Kills the process.
     ///
     /// # Errors
     /// The signal cannot be sent.
-    pub fn kill(mut self) -> Result<(), Error> {
+    pub fn kill(&self) -> Result<(), Error> {
         sys::signal::kill(self.pid, libc::SIGKILL).map_err(|source| Error::Request {
             tid: self.pid.0,
             what: "kill it",
             source,
-        })?;
+        })
+    }
+
+    /// Waits until the threads of a process that was killed are gone.
+    pub fn await_end(mut self) {
         self.released = true;
         // The leader's end is told last, once the others are reaped.
         for thread in self.threads.iter().rev() {
             while wait::wait_tid(thread.tid).is_ok_and(|status| !status.is_end()) {}
         }
-        Ok(())
     }
 
     /// Gives every thread everything back.

@@ -115,7 +115,7 @@ pub(super) fn settle(
     thread.rest = Rest::of(&thread.regs);
     if (thread.regs.orig_rax as i64) < 0
         || !matches!(result, EINTR | RESTART_BLOCK)
-        || thread.group_stop.is_some()
+        || (thread.group_stop.is_some() && result == EINTR)
     {
         return leave_critical_section(thread, mem);
     }
