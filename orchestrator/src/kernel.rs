@@ -81,7 +81,7 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         inotify_max_events: number(MAX_QUEUED_EVENTS).map_or(0, |most| most as u32),
         xcr0: arch::native::xstate::enabled(),
         rings: rings(images),
-        segments: match images.snapshot.segments.is_empty() {
+        segments: match images.snapshot.segments.is_empty() || images.snapshot.ipc.is_some() {
             true => Vec::new(),
             false => host_segments()?,
         },

@@ -59,6 +59,12 @@ common! {
     SK_QUEUES = 0x5626_4026;
     /// `bpfmap-data.img`.
     BPFMAP_DATA = 0x6432_4033;
+    /// `ipcns-var-ID.img`.
+    IPCNS_VAR = 0x5311_5007;
+    /// `ipcns-sem-ID.img`.
+    IPCNS_SEM = 0x5957_3019;
+    /// `ipcns-msg-ID.img`.
+    IPCNS_MSG = 0x5545_3737;
     /// `ipcns-shm-ID.img`.
     IPCNS_SHM = 0x4628_3044;
     /// `memfd.img`.

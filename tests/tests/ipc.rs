@@ -1,4 +1,4 @@
-//! Shared memory of System V: found where it was left, made again where it is gone, and never that of others.
+//! Objects of System V: found where they were left, made again where they are gone, and never those of others.
 
 use integration_tests::victim::Link;
 use integration_tests::{Images, Program, Victim, assert_refused, root, said, wait_until};
@@ -60,6 +60,40 @@ fn a_segment_that_has_changed_since_gets_its_content_back() {
     let others = victim.descendants();
     victim.kill_with(&others);
     images.restore();
+    victim.check();
+}
+
+/// Others would lose a namespace that goes with the tree, or go on to change one that is dumped.
+#[test]
+fn an_ipc_namespace_that_another_is_in() {
+    let Some(victim) = start("ipcns", &["outside"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[]);
+    assert_refused(&output, &["ipc namespace", "outside", "is in it too"]);
+    victim.check();
+}
+
+#[test]
+fn a_message_that_could_not_be_sent_any_more() {
+    let Some(victim) = start("ipcns", &["large"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[]);
+    assert_refused(&output, &["message queue", "larger than kernel.msgmax"]);
+    victim.check();
+}
+
+#[test]
+fn a_posix_queue_of_an_ipc_namespace() {
+    let Some(victim) = start("ipcns", &["posix"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[]);
+    assert_refused(&output, &["POSIX message queue /queue"]);
     victim.check();
 }
 

@@ -190,6 +190,7 @@ victims! {
     bpf: "bpf" Dynamic,
     namespaces: "namespaces" Dynamic,
     aio: "aio" Dynamic,
+    ipcns: "ipcns" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

@@ -4,7 +4,7 @@
 #include "victim.h"
 #include <linux/bpf.h>
 
-static int array, table;
+static int array, table, numa;
 
 static long bpf(int command, union bpf_attr *attr)
 {
@@ -39,10 +39,24 @@ static void check_info(int map, int type, int entries, int flags, const char *na
 	      "map %s: type %d, %d entries, flags %x", info.name, info.type, info.max_entries, info.map_flags);
 }
 
+/* A machine with one node: of several, the kernel does not tell which a map is of. */
+static int has_one_node(void)
+{
+	char line[20] = "";
+	FILE *online = fopen("/sys/devices/system/node/online", "r");
+	if (!online)
+		return 0;
+	if (!fgets(line, sizeof line, online))
+		line[0] = 0;
+	fclose(online);
+	return !strcmp(line, "0\n");
+}
+
 int main(int argc, char **argv)
 {
 	victim_start(argc, argv);
-	array = made(BPF_MAP_TYPE_ARRAY, 4, 12, 10, 0, "numbers");
+	numa = has_one_node() ? BPF_F_NUMA_NODE : 0;
+	array = made(BPF_MAP_TYPE_ARRAY, 4, 12, 10, numa, "numbers");
 	if (array < 0) {
 		/* A kernel without, or a machine that does not let us. */
 		victim_ready();
@@ -63,7 +77,7 @@ int main(int argc, char **argv)
 	MUST(fcntl(array, F_SETFD, 0));
 	victim_ready();
 	victim_wait();
-	check_info(array, BPF_MAP_TYPE_ARRAY, 10, 0, "numbers");
+	check_info(array, BPF_MAP_TYPE_ARRAY, 10, numa, "numbers");
 	check_info(table, BPF_MAP_TYPE_HASH, 100, BPF_F_NO_PREALLOC, "words");
 	for (int key = 0; key < 10; key++) {
 		int value[3] = {0};

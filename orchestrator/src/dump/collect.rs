@@ -3,12 +3,12 @@
 use super::areas::{self, Segment};
 use super::files::{Before, Choices, FileTable};
 use super::tracking::Tracking;
-use super::{Error, Settings, losses, process, relations, segments as shm};
+use super::{Error, Settings, ipc, losses, process, relations, segments as shm};
 use crate::error::Refusals;
 use crate::memory::{scan, select::Pages};
 use crate::objects::seccomp::collect::Filters;
 use crate::procfs::{self, smaps::Areas, timers::TimerLine};
-use crate::snapshot::{PipeBuffer, SeccompFilter, ShmSegment, Task};
+use crate::snapshot::{IpcNamespace, PipeBuffer, SeccompFilter, ShmSegment, Task};
 use crate::support::Loss;
 use crate::tracee::{Frozen, Stopped, Tree};
 use std::collections::BTreeSet;
@@ -28,6 +28,8 @@ pub struct Facts {
     pub segments: Vec<Segment>,
     /// Segments of System V shared memory.
     pub shm: Vec<ShmSegment>,
+    /// What else the IPC namespace has, where it is the tree's own.
+    pub ipc: Option<IpcNamespace>,
     /// Filters of seccomp.
     pub filters: Vec<SeccompFilter>,
     /// What lies in pipes, and in named ones.
@@ -86,10 +88,11 @@ fn collect_tree(
     let mut filters = Filters::default();
     let ids = relations::ids(&tree.living);
     let mut spaces = BTreeSet::new();
+    let root = tree.living[0].pid();
     for (index, frozen) in tree.living.iter_mut().enumerate() {
         let pid = frozen.pid();
         if index > 0 {
-            refusals.extend(process::refuse_foreign(pid)?);
+            refusals.extend(process::refuse_foreign(pid, root)?);
             losses.extend(losses::collect_early(pid)?);
         }
         losses.extend(losses::of_children(frozen)?);
@@ -120,7 +123,13 @@ fn collect_tree(
     let dead: Vec<Task> = tree.dead.iter().map(process::of_dead).collect();
     files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
     shm::name_opened(&mut tasks, &mut segments, &mut files);
-    let shm = shm::collect(&tasks, &mut refusals)?;
+    let (shm, namespace) = match ipc::is_own(tree.living[0].pid()) {
+        true => {
+            let found = ipc::collect(&tasks, &mut segments, &mut refusals)?;
+            (found.segments, Some(found.namespace))
+        }
+        false => (shm::collect(&tasks, &mut refusals)?, None),
+    };
     relations::refuse_shared_sockets(&tasks, &files.files, &mut refusals);
     relations::refuse_shared_outside(&tree.living[0], &mut refusals);
     relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals);
@@ -129,7 +138,7 @@ fn collect_tree(
     }
     Refusals(refusals).into_result()?;
     losses.extend(losses::of_files(&tasks, &files));
-    losses.extend(losses::of_segments(&shm));
+    losses.extend(losses::of_segments(&shm, namespace.as_ref()));
     files.read_terminals()?;
     Ok(Facts {
         // Now, as the tree stands still: what it leaves in a pipe is what the image has.
@@ -140,6 +149,7 @@ fn collect_tree(
         files,
         segments,
         shm,
+        ipc: namespace,
         filters: filters.all,
     })
 }

@@ -4,7 +4,7 @@ use super::Error;
 use super::collect::TaskFacts;
 use super::files::FileTable;
 use crate::procfs;
-use crate::snapshot::{FileKind, OpenFile, ShmSegment};
+use crate::snapshot::{FileKind, IpcNamespace, OpenFile, ShmSegment};
 use crate::support::{Loss, Lost};
 use crate::sys::{self, Pid, fd::Kcmp};
 use crate::tracee::Frozen;
@@ -49,10 +49,16 @@ pub fn of_children(frozen: &Frozen) -> Result<Vec<Loss>, Error> {
 }
 
 /// Nobody can set when something was last done to a segment, or by whom.
-pub fn of_segments(segments: &[ShmSegment]) -> Vec<Loss> {
-    let ids: Vec<String> = segments.iter().map(|s| s.perm.id.to_string()).collect();
+pub fn of_segments(segments: &[ShmSegment], own: Option<&IpcNamespace>) -> Vec<Loss> {
+    let mut ids: Vec<String> = segments.iter().map(|s| s.perm.id.to_string()).collect();
+    if let Some(own) = own {
+        let sets = own.semaphores.iter().map(|set| set.perm.id);
+        ids.extend(sets.map(|id| format!("semaphores {id}")));
+        let queues = own.queues.iter().map(|queue| queue.perm.id);
+        ids.extend(queues.map(|id| format!("queue {id}")));
+    }
     let all = ids.join(", ");
-    let has_any = !segments.is_empty();
+    let has_any = !ids.is_empty();
     has_any
         .then(|| Loss::with(Lost::IpcTimes, format!("of {all}")))
         .into_iter()
@@ -100,7 +106,7 @@ fn labels(pid: Pid, losses: &mut Vec<Loss>) {
 fn has_undo_list(pid: Pid) -> bool {
     let is_none =
         sys::fd::kcmp(Pid::this().leader(), pid.leader(), Kcmp::SysvSem) == Ok(Ordering::Equal);
-    !is_none && procfs::attributes::has_semaphores()
+    !is_none && (super::ipc::is_own(pid) || procfs::attributes::has_semaphores())
 }
 
 fn audit_session(pid: Pid) -> Option<u32> {

@@ -9,6 +9,7 @@ mod collect;
 mod descriptor;
 mod drain;
 mod files;
+mod ipc;
 mod losses;
 pub mod outlet;
 mod policies;
@@ -429,6 +430,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         mut files,
         pipes: [pipes, fifos],
         shm,
+        ipc,
         filters,
         ..
     } = facts;
@@ -451,6 +453,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         terminals: files.terminals,
         shared: drained.shared,
         segments: shm,
+        ipc,
         ghosts: drained.ghosts,
         seccomp: filters,
         ..Snapshot::default()

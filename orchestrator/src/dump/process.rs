@@ -137,7 +137,7 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         refuse("zombie", reason.into(), "");
         return Ok(refusals);
     }
-    refusals.extend(refuse_foreign(pid)?);
+    refusals.extend(refuse_foreign(pid, pid)?);
     if stat.session != pid.0 && !shell_job {
         refusals.push(Refusal {
             task: pid.0,
@@ -169,11 +169,11 @@ fn is_above_us(pid: Pid) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Refuses what of a process lies in namespaces that are not ours.
+/// Refuses what of a process lies in namespaces that are not ours. An IPC namespace may be that of the whole tree.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn refuse_foreign(pid: Pid) -> Result<Vec<Refusal>, Error> {
+pub fn refuse_foreign(pid: Pid, root: Pid) -> Result<Vec<Refusal>, Error> {
     let mut refusals = Vec::new();
     let mut refuse = |object: &str, reason: &str| {
         refusals.push(Refusal {
@@ -185,7 +185,14 @@ pub fn refuse_foreign(pid: Pid) -> Result<Vec<Refusal>, Error> {
     };
     for name in NAMESPACES {
         let (theirs, ours) = (namespace(pid, name), namespace(Pid::this(), name));
-        if name != "time" && theirs != ours {
+        if name == "ipc" {
+            if theirs != namespace(root, name) {
+                refuse(
+                    "ipc namespace",
+                    "it is not that of the root of the tree, which is not kept yet",
+                );
+            }
+        } else if name != "time" && theirs != ours {
             refuse(
                 &format!("{name} namespace"),
                 "it is not the one of this command, which is not kept yet",

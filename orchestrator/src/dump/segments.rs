@@ -34,11 +34,23 @@ pub fn collect(
     tasks: &[TaskFacts],
     refusals: &mut Vec<Refusal>,
 ) -> Result<Vec<ShmSegment>, super::Error> {
-    let attached = attached(tasks);
-    if attached.is_empty() {
-        return Ok(Vec::new());
+    let has_any = tasks.iter().any(|facts| {
+        let mut vmas = facts.task.mm.iter().flat_map(|mm| &mm.vmas);
+        vmas.any(|vma| vma.segment().is_some())
+    });
+    match has_any {
+        true => Ok(collect_own(tasks, &sysvipc::read_shm()?, refusals)),
+        false => Ok(Vec::new()),
     }
-    let table = sysvipc::read_shm()?;
+}
+
+/// Returns the segments that areas are of, by the table of their namespace, or refuses those that others have too.
+pub fn collect_own(
+    tasks: &[TaskFacts],
+    table: &[Shm],
+    refusals: &mut Vec<Refusal>,
+) -> Vec<ShmSegment> {
+    let attached = attached(tasks);
     let pids: BTreeSet<i32> = tasks.iter().map(|facts| facts.task.pid).collect();
     let mut segments = Vec::new();
     for (id, of_tree) in attached {
@@ -59,7 +71,7 @@ pub fn collect(
             remedy: String::new(),
         });
     }
-    Ok(segments)
+    segments
 }
 
 fn attached(tasks: &[TaskFacts]) -> BTreeMap<u32, Attached> {
@@ -79,7 +91,8 @@ fn attached(tasks: &[TaskFacts]) -> BTreeMap<u32, Attached> {
     all
 }
 
-fn segment(shm: &Shm, flags: u32) -> ShmSegment {
+/// Returns the fact of a segment whose areas have these flags of `mmap`.
+pub fn segment(shm: &Shm, flags: u32) -> ShmSegment {
     let [uid, gid, cuid, cgid] = shm.owners;
     let huge = match flags & libc::MAP_HUGETLB as u32 {
         0 => 0,

@@ -14,6 +14,7 @@ mod dir;
 pub mod error;
 mod files;
 mod ghosts;
+mod ipc;
 pub(crate) mod limits;
 mod machine;
 mod memory;

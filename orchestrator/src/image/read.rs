@@ -13,7 +13,7 @@ use super::limits::{SECOND_NS, pid};
 use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
-use super::{check, compat, files, parents, task};
+use super::{check, compat, files, ipc, parents, task};
 use crate::objects::{bpfmap, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileId, FileKind, Origin, PipeBuffer, SeccompMode, SharedMemory, Snapshot, Task,
@@ -305,7 +305,17 @@ impl Reader {
         let Some(root) = self.snapshot.root() else {
             return Ok(());
         };
-        let name = format!("ipcns-shm-{}.img", root.ids.ipc_ns);
+        let (own, callers) = (root.ids.ipc_ns, self.snapshot.origin.root_ids.ipc_ns);
+        if own != 0 && callers != 0 && own != callers {
+            self.snapshot.ipc = Some(ipc::from_files(&self.dir, own)?);
+        }
+        let mut others = self.snapshot.tasks.iter();
+        let other = others.find(|task| !matches!(task.ids.ipc_ns, 0) && task.ids.ipc_ns != own);
+        if let Some(pid) = other.map(|task| task.pid) {
+            let object = "IPC namespace of its own".into();
+            self.refuse(pid, object, "it is not that of the root of the tree");
+        }
+        let name = format!("ipcns-shm-{own}.img");
         let Some(mut records) = Decoder::open(&self.dir, &name, kinds::IPCNS_SHM)? else {
             return Ok(());
         };
@@ -449,8 +459,10 @@ impl Reader {
     pub(super) fn open_for_mapping(&mut self, areas: &[pb::VmaEntry], fds: &[FdEntry]) {
         let files = &mut self.snapshot.files;
         let with_descriptor: BTreeSet<FileId> = fds.iter().map(|entry| entry.file).collect();
+        let is_of_file = |area: &&pb::VmaEntry| super::vma::names_file(area);
         for area in areas
             .iter()
+            .filter(is_of_file)
             .filter(|area| area.fdflags == Some(libc::O_RDWR as u32))
         {
             let index = files.binary_search_by_key(&area.shmid, |file| u64::from(file.id.0));

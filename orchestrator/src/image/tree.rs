@@ -203,7 +203,7 @@ impl Reader {
         Ok(mm)
     }
 
-    fn refuse(&mut self, task: i32, object: String, reason: &str) {
+    pub(super) fn refuse(&mut self, task: i32, object: String, reason: &str) {
         self.beyond.push(Refusal {
             task,
             object,
@@ -236,7 +236,6 @@ fn own_namespaces(ids: &TaskIds, root: &TaskIds) -> Vec<&'static str> {
     let pairs = [
         ("pid", ids.pid_ns, root.pid_ns),
         ("network", ids.net_ns, root.net_ns),
-        ("IPC", ids.ipc_ns, root.ipc_ns),
         ("UTS", ids.uts_ns, root.uts_ns),
         ("mount", ids.mnt_ns, root.mnt_ns),
         ("user", ids.user_ns, root.user_ns),

@@ -163,6 +163,12 @@ fn open_mode(id: FileId, files: &[&OpenFile]) -> u32 {
     index.map_or(0, |index| files[index].flags & libc::O_ACCMODE as u32)
 }
 
+/// Returns whether `shmid` of a record is the id of a file, and not of a segment of System V, say.
+pub(super) fn names_file(record: &pb::VmaEntry) -> bool {
+    let is_other = record.status & (SYSV_IPC | AIO_RING) != 0;
+    !is_other && record.status & (FILE_PRIVATE | FILE_SHARED | MEMFD) != 0
+}
+
 /// Areas as read.
 pub(super) struct Areas {
     /// The facts, with their guard regions.

@@ -15,7 +15,7 @@ use super::limits::SECOND_NS;
 use super::pages::{self, pages_ids};
 use super::stats::{self, DumpStats};
 use super::xstate::Layout;
-use super::{files, memory, task, thread};
+use super::{files, ipc, memory, task, thread};
 use crate::memory::output::Sink;
 use crate::objects::{bpfmap, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
@@ -335,6 +335,11 @@ impl ImageWriter {
             let name = format!("ipcns-shm-{}.img", root.ids.ipc_ns);
             self.write(&name, &encode(kinds::IPCNS_SHM, &records))?;
         }
+        if let (Some(own), Some(root)) = (&snapshot.ipc, snapshot.root()) {
+            for (name, file) in ipc::to_files(own, root.ids.ipc_ns) {
+                self.write(&name, &file)?;
+            }
+        }
         if !snapshot.memfds.is_empty() {
             let inodes = snapshot.memfds.iter().map(memfd::image::inode_to_record);
             let inodes = inodes.collect::<std::result::Result<Vec<_>, _>>();
@@ -586,7 +591,7 @@ const SINGLE: [&str; 14] = [
     "stats-dump",
 ];
 /// Beginnings of the names of images of which a set has many: a number follows.
-const NUMBERED: [&str; 10] = [
+const NUMBERED: &[&str] = &[
     "core-",
     "ids-",
     "fs-",
@@ -597,6 +602,9 @@ const NUMBERED: [&str; 10] = [
     "pages-",
     "ghost-file-",
     "ipcns-shm-",
+    "ipcns-sem-",
+    "ipcns-msg-",
+    "ipcns-var-",
 ];
 
 /// Returns whether a file is one that a set has. Others in the folder are nobody's business.

@@ -11,6 +11,7 @@ pub mod eventfd;
 pub mod fanotify;
 pub mod fifo;
 pub mod inotify;
+pub mod ipc;
 pub mod limits;
 pub mod locks;
 pub mod memfd;

@@ -21,6 +21,7 @@ mod holes;
 pub mod host;
 pub mod inherit;
 mod inherited;
+mod ipc;
 pub mod joint;
 pub mod lazy;
 mod memory;
@@ -108,6 +109,8 @@ pub struct Launch {
     pub pid: i32,
     /// What its clocks shall show at the start; `None` = those of the host.
     pub clocks: Option<Clocks>,
+    /// It is in a new IPC namespace.
+    pub has_own_ipc: bool,
     /// Descriptors that it has to find.
     pub services: Vec<Service>,
 }

@@ -9,10 +9,10 @@ use super::descriptors::switch_user;
 use super::fill::{self, Target};
 use super::host::HostSegment;
 use super::memory::{PROT_WRITE, area, plan_early_advice};
-use super::program::Object;
+use super::program::{Builder, Object};
 use super::task::Making;
 use crate::objects::shm;
-use crate::snapshot::{PAGE_SIZE, ShmSegment, Vma, VmaKind};
+use crate::snapshot::{IpcPerm, PAGE_SIZE, ShmSegment, Vma, VmaKind};
 use std::collections::BTreeMap;
 
 /// `SHM_RDONLY`, `SHM_EXEC` (`include/uapi/linux/shm.h`).
@@ -93,24 +93,36 @@ fn plan_segment(m: &mut Making<'_>, segment: &ShmSegment) {
 
 /// Adds the segment, made by the user who made it.
 fn plan_new(m: &mut Making<'_>, segment: &ShmSegment) {
-    let perm = &segment.perm;
+    shm::plan::plan_create(&mut m.b, segment);
+    let object = Object::Named(name(segment));
+    plan_as_maker(m, &segment.perm, object, |b| {
+        shm::plan::plan_get(b, segment)
+    });
+    shm::plan::plan_owner(&mut m.b, segment);
+}
+
+/// Adds what the user and group that made an object are to do.
+pub fn plan_as_maker(
+    m: &mut Making<'_>,
+    perm: &IpcPerm,
+    object: Object,
+    make: impl FnOnce(&mut Builder),
+) {
     let [uid, euid, ..] = m.host.creds.uids;
     let [_, egid, ..] = m.host.creds.gids;
     let is_other = (perm.cuid, perm.cgid) != (euid, egid);
-    shm::plan::plan_create(&mut m.b, segment);
     if is_other {
         switch_group(m, perm.cgid);
         switch_user(&mut m.b, uid, perm.cuid);
     }
-    shm::plan::plan_get(&mut m.b, segment);
+    make(&mut m.b);
     if is_other {
         switch_user(&mut m.b, uid, euid);
         switch_group(m, egid);
         m.b.call_returns(libc::SYS_prctl, &DUMPABLE, 0);
         plan_tie_again(m);
-        m.b.object(Object::Named(name(segment)));
+        m.b.object(object);
     }
-    shm::plan::plan_owner(&mut m.b, segment);
 }
 
 fn switch_group(m: &mut Making<'_>, egid: u32) {
@@ -248,7 +260,6 @@ pub fn plan_finish(m: &mut Making<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::IpcPerm;
 
     fn segment(id: u32, key: u32) -> ShmSegment {
         ShmSegment {

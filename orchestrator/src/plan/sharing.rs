@@ -79,6 +79,11 @@ impl Sharing {
                 }
             }
         }
+        if snapshot.ipc.is_some() {
+            // Those of the tree's own namespace are made by one, whoever has them: the next id is told to the kernel for all.
+            let all_ids = snapshot.segments.iter().map(|segment| segment.perm.id);
+            all.system_v.extend(all_ids.map(|id| (id, 0)));
+        }
         let waiting = snapshot.files.iter().filter_map(|file| match &file.kind {
             FileKind::Unix(socket) => Some(&socket.queue),
             _ => None,

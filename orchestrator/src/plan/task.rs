@@ -22,8 +22,8 @@ use super::sockets::{self, Phase, Script};
 use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, confinement, descriptors, heritage, lazy, memory, mm, notify, pidfds, process, rings,
-    segments, short_lived, terminals, threads, vdso, watches,
+    birth, confinement, descriptors, heritage, ipc, lazy, memory, mm, notify, pidfds, process,
+    rings, segments, short_lived, terminals, threads, vdso, watches,
 };
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
 
@@ -234,7 +234,9 @@ pub fn plan_programs(m: &mut Making<'_>) {
         descriptors::plan_make(m);
     }
     let shared = vdso.as_ref().map(|_| memory::plan_make_shared(m));
+    ipc::plan_room(m);
     segments::plan_make(m);
+    ipc::plan_objects(m);
     plan_turn_over(m, 1);
     plan_meeting(m, "what is shared is made", m.meetings.made);
     plan_turn(m, 2);
@@ -255,6 +257,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     plan_meeting(m, "what is shared is taken", m.meetings.taken);
     plan_turn(m, 3);
     segments::plan_finish(m);
+    ipc::plan_finish(m);
     if let (Some(vdso), Some(shared)) = (&vdso, &shared) {
         memory::plan_finish(m, vdso, shared);
     }

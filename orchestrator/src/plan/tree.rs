@@ -140,6 +140,7 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
     let launch = Launch {
         pid: snapshot.root().map_or(0, |root| root.pid),
         clocks: plan_clocks(snapshot, m.settings),
+        has_own_ipc: snapshot.ipc.is_some(),
         services,
     };
     let stopped = snapshot.tasks.iter();

@@ -38,17 +38,14 @@ pub fn parse_shm(bytes: &[u8]) -> Result<Vec<Shm>> {
 }
 
 fn shm(line: &mut Line<'_>) -> Result<Shm> {
-    let key: i32 = column(line)?;
-    let id = column(line)?;
-    line.skip_blanks();
-    let mode = line.octal("permissions")?;
+    let (key, id, mode) = begin(line)?;
     let (size, creator) = (column(line)?, column(line)?);
     let _last: i64 = column(line)?;
     let attached = column(line)?;
-    let owners = [column(line)?, column(line)?, column(line)?, column(line)?];
+    let owners = owners(line)?;
     let _times: [i64; 2] = [column(line)?, column(line)?];
     Ok(Shm {
-        key: key as u32,
+        key,
         id,
         mode,
         size,
@@ -57,6 +54,110 @@ fn shm(line: &mut Line<'_>) -> Result<Shm> {
         owners,
         changed: column(line)?,
     })
+}
+
+/// A set of semaphores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sem {
+    /// Key; 0 = private.
+    pub key: u32,
+    /// Id.
+    pub id: u32,
+    /// Permissions.
+    pub mode: u32,
+    /// Number of semaphores.
+    pub count: u32,
+    /// Owner, group, and user and group of who made it.
+    pub owners: [u32; 4],
+}
+
+/// Reads the sets of semaphores.
+pub fn read_sem() -> Result<Vec<Sem>> {
+    let mut bytes = Vec::new();
+    read_into("/proc/sysvipc/sem".as_ref(), &mut bytes)?;
+    parse_sem(&bytes)
+}
+
+/// Parses the bytes of `/proc/sysvipc/sem`.
+pub fn parse_sem(bytes: &[u8]) -> Result<Vec<Sem>> {
+    let all = lines("/proc/sysvipc/sem", bytes).skip(1);
+    all.map(|mut line| {
+        let (key, id, mode) = begin(&mut line)?;
+        Ok(Sem {
+            key,
+            id,
+            mode,
+            count: column(&mut line)?,
+            owners: owners(&mut line)?,
+        })
+    })
+    .collect()
+}
+
+/// A queue of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Msg {
+    /// Key; 0 = private.
+    pub key: u32,
+    /// Id.
+    pub id: u32,
+    /// Permissions.
+    pub mode: u32,
+    /// Bytes of all messages.
+    pub bytes: u64,
+    /// Number of messages.
+    pub count: u32,
+    /// Owner, group, and user and group of who made it.
+    pub owners: [u32; 4],
+}
+
+/// Reads the queues of messages.
+pub fn read_msg() -> Result<Vec<Msg>> {
+    let mut bytes = Vec::new();
+    read_into("/proc/sysvipc/msg".as_ref(), &mut bytes)?;
+    parse_msg(&bytes)
+}
+
+/// Parses the bytes of `/proc/sysvipc/msg`.
+pub fn parse_msg(bytes: &[u8]) -> Result<Vec<Msg>> {
+    let all = lines("/proc/sysvipc/msg", bytes).skip(1);
+    all.map(|mut line| {
+        let (key, id, mode) = begin(&mut line)?;
+        let bytes = column(&mut line)?;
+        let count = column(&mut line)?;
+        let _last: [i64; 2] = [column(&mut line)?, column(&mut line)?];
+        Ok(Msg {
+            key,
+            id,
+            mode,
+            bytes,
+            count,
+            owners: owners(&mut line)?,
+        })
+    })
+    .collect()
+}
+
+/// Reads the numbers of a file of `/proc/sys`: of the reader's IPC namespace, where `name` is of one.
+pub fn read_settings(name: &str) -> Result<Vec<u64>> {
+    let mut bytes = Vec::new();
+    read_into(format!("/proc/sys/{name}").as_ref(), &mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let numbers = text
+        .split_whitespace()
+        .map(|word| word.parse().unwrap_or(0));
+    Ok(numbers.collect())
+}
+
+fn begin(line: &mut Line<'_>) -> Result<(u32, u32, u32)> {
+    let key: i32 = column(line)?;
+    let id = column(line)?;
+    line.skip_blanks();
+    Ok((key as u32, id, line.octal("permissions")?))
+}
+
+fn owners(line: &mut Line<'_>) -> Result<[u32; 4]> {
+    Ok([column(line)?, column(line)?, column(line)?, column(line)?])
 }
 
 fn column<T: TryFrom<i128>>(line: &mut Line<'_>) -> Result<T> {
@@ -84,6 +185,29 @@ mod tests {
         };
         assert_eq!(all[0], wanted);
         assert_eq!((all[1].key, all[1].id), (-17_i32 as u32, 32770));
+    }
+
+    #[test]
+    fn semaphores_and_queues_are_read() {
+        let text = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n  -1 32769 644 3 1 2 3 4 0 1796101490\n";
+        let wanted = Sem {
+            key: u32::MAX,
+            id: 32769,
+            mode: 0o644,
+            count: 3,
+            owners: [1, 2, 3, 4],
+        };
+        assert_eq!(parse_sem(text).expect("parses"), [wanted]);
+        let text = b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n  7 5 600 12 2 100 0 1 2 3 4 0 0 0\n";
+        let wanted = Msg {
+            key: 7,
+            id: 5,
+            mode: 0o600,
+            bytes: 12,
+            count: 2,
+            owners: [1, 2, 3, 4],
+        };
+        assert_eq!(parse_msg(text).expect("parses"), [wanted]);
     }
 
     #[test]

@@ -169,6 +169,10 @@ impl Pad {
         if parent == Parent::Us {
             pad.add_tie();
         }
+        if plan.launch.has_own_ipc {
+            let flags = [CloneFlags::NEWIPC.bits()];
+            pad.add("IPC namespace", libc::SYS_unshare, &flags);
+        }
         if let Some(clocks) = plan.launch.clocks {
             pad.add_clocks(clocks)?;
         }

@@ -56,7 +56,10 @@ pub fn run(
     let started = Instant::now();
     let orphans = Orphans::adopt(plan)?;
     // Given up after the root, whose end detaches them.
-    let segments = Segments::watch(plan, !images.snapshot.segments.is_empty())?;
+    let segments = Segments::watch(
+        plan,
+        !images.snapshot.segments.is_empty() && !plan.launch.has_own_ipc,
+    )?;
     let root = Root {
         launched: launch(plan, &images.pages, parent(plan, how))?,
         kept: false,

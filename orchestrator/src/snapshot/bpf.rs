@@ -29,13 +29,20 @@ pub struct BpfMap {
     pub values: Vec<u8>,
 }
 
-/// `BPF_F_NO_PREALLOC`, `BPF_F_ZERO_SEED`, `BPF_F_RDONLY_PROG`, `BPF_F_WRONLY_PROG`, `BPF_F_MMAPABLE`.
-const FLAGS: u32 = 1 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
+/// `BPF_F_NUMA_NODE`: its memory is of a certain node, which nobody is told.
+const NUMA_NODE: u32 = 1 << 2;
+/// `BPF_F_NO_PREALLOC`, `BPF_F_NUMA_NODE`, `BPF_F_ZERO_SEED`, `BPF_F_RDONLY_PROG`, `BPF_F_WRONLY_PROG`, `BPF_F_MMAPABLE`.
+const FLAGS: u32 = 1 | NUMA_NODE | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
 
 impl BpfMap {
     /// Returns the number of entries.
     pub fn count(&self) -> usize {
         self.keys.len() / self.key_size.max(1) as usize
+    }
+
+    /// Returns whether it was made for a NUMA node: it is made again for the first.
+    pub fn has_node(&self) -> bool {
+        self.flags & NUMA_NODE != 0
     }
 
     /// Returns what of its kind stands in the way of keeping it.

@@ -47,3 +47,76 @@ impl ShmSegment {
         self.perm.mode & SHM_LOCKED != 0
     }
 }
+
+/// What the tree's own IPC namespace holds beside segments of shared memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpcNamespace {
+    /// Its limits.
+    pub settings: IpcSettings,
+    /// Sets of semaphores.
+    pub semaphores: Vec<SemaphoreSet>,
+    /// Queues of messages.
+    pub queues: Vec<MessageQueue>,
+}
+
+/// Settings of an IPC namespace, by the files of `/proc/sys`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IpcSettings {
+    /// `kernel/sem`: semaphores of a set, semaphores, operations of a call, sets.
+    pub sem: [u32; 4],
+    /// `kernel/msgmax`: bytes of a message.
+    pub msgmax: u32,
+    /// `kernel/msgmnb`: bytes of a new queue.
+    pub msgmnb: u32,
+    /// `kernel/msgmni`: queues.
+    pub msgmni: u32,
+    /// `kernel/auto_msgmni`.
+    pub auto_msgmni: u32,
+    /// `kernel/shmmax`: bytes of a segment.
+    pub shmmax: u64,
+    /// `kernel/shmall`: pages of all segments.
+    pub shmall: u64,
+    /// `kernel/shmmni`: segments.
+    pub shmmni: u32,
+    /// `kernel/shm_rmid_forced`: a segment goes with its last attachment.
+    pub shm_rmid_forced: u32,
+    /// `fs/mqueue/queues_max`.
+    pub mq_queues_max: u32,
+    /// `fs/mqueue/msg_max`.
+    pub mq_msg_max: u32,
+    /// `fs/mqueue/msgsize_max`.
+    pub mq_msgsize_max: u32,
+    /// `fs/mqueue/msg_default`; `None` = not recorded.
+    pub mq_msg_default: Option<u32>,
+    /// `fs/mqueue/msgsize_default`; `None` = not recorded.
+    pub mq_msgsize_default: Option<u32>,
+}
+
+/// A set of System V semaphores.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SemaphoreSet {
+    /// Id, key, owner, mode.
+    pub perm: IpcPerm,
+    /// Values.
+    pub values: Vec<u16>,
+}
+
+/// A queue of System V messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageQueue {
+    /// Id, key, owner, mode.
+    pub perm: IpcPerm,
+    /// Most bytes in it (`msg_qbytes`).
+    pub capacity: u32,
+    /// Messages, the oldest first.
+    pub messages: Vec<Message>,
+}
+
+/// A message in a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Its type, 1 or more.
+    pub kind: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}

@@ -25,7 +25,9 @@ pub use file::{
     Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PidFd,
     PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
-pub use ipc::{IpcPerm, ShmSegment};
+pub use ipc::{
+    IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,
+};
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use namespace::NamespaceFile;
 pub use signal::{QueuedSignal, SigAction};
@@ -71,6 +73,8 @@ pub struct Snapshot {
     pub parent_files: BTreeMap<u32, String>,
     /// Segments of System V shared memory.
     pub segments: Vec<ShmSegment>,
+    /// The IPC namespace of the tree's own; `None` = it is the host's.
+    pub ipc: Option<IpcNamespace>,
 }
 
 /// When and where a snapshot was taken.

@@ -63,6 +63,8 @@ const HUGE_C: &str = "tests/victims/huge.c";
 const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
 const PIDFDS_C: &str = "tests/victims/pidfds.c";
 const SHM_C: &str = "tests/victims/shm.c";
+const IPCNS_C: &str = "tests/victims/ipcns.c";
+const IPC: &str = "tests/tests/ipc.rs";
 const UNIX_C: &str = "tests/victims/unix.c";
 const LOCKS_C: &str = "tests/victims/locks.c";
 const WATCHERS_C: &str = "tests/victims/watchers.c";
@@ -127,7 +129,12 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Process, "core-scheduling cookie", Lost::CoreCookie, ["PR_SCHED_CORE_GET (5.14)", "the kernel chooses it, and shares it with no process that is there already"], (WORDS, "fn every_loss_has_words")),
     row(Process, "memory, descriptors, directory, signal handlers shared by flags of clone", Kept, ["kcmp", "clone3 by a parent or brother that shares them", "task_kobj_ids_entry"], ("tests/victims/joint.c", "KCMP_SIGHAND")),
     row(Process, "signal of its end", Kept, ["stat", "clone3", "ext_task.exit_signal"], ("tests/victims/joint.c", "__WCLONE")),
-    refused(Process, "namespaces other than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
+    row(Process, "IPC namespace of the tree's own, its settings", Kept, ["ns, /proc/sys/kernel, /proc/sys/fs/mqueue", "unshare, /proc/sys", "ipc_var_entry"], (IPCNS_C, "{\"kernel/msgmnb\", \"7000\"}")),
+    row(Process, "System V semaphores of an IPC namespace of its own", Kept, ["sysvipc, semctl", "sem_next_id, semget, semctl", "ipc_sem_entry"], (IPCNS_C, "other semaphores")),
+    row(Process, "System V message queues of an IPC namespace of its own", Kept, ["sysvipc, msgctl, msgrcv with MSG_COPY (3.8)", "msg_next_id, msgget, msgsnd, msgctl", "ipc_msg_entry, ipc_msg"], (IPCNS_C, "byte %d of a message")),
+    refused(Process, "IPC namespace that others are in too", "ns", (IPC, "fn an_ipc_namespace_that_another_is_in")),
+    refused(Process, "POSIX message queues of an IPC namespace", "fsopen mqueue", (IPC, "fn a_posix_queue_of_an_ipc_namespace")),
+    refused(Process, "other namespaces than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),
     untold(Process, "Landlock rules", "landlock_restrict_self"),
@@ -214,7 +221,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Area, "name of anonymous memory", Kept, ["smaps (5.17)", "PR_SET_VMA_ANON_NAME; a kernel without names has the restore say so", "ext_vma.name"], (SETTINGS_C, "PR_SET_VMA")),
     row(Area, "System V shared memory", Kept, ["smaps, sysvipc", "shm_next_id, shmget, shmat, shmctl", "vma_entry.shmid, ipc_shm_entry"], (SHM_C, "shmctl(id, IPC_STAT")),
     refused(Area, "System V shared memory that others have too", "sysvipc", ("tests/tests/ipc.rs", "fn shared_memory_that_another_has_attached")),
-    named(Area, "times and processes of the last uses of System V shared memory", Lost::IpcTimes, ["sysvipc", "the kernel sets them"], ("tests/tests/ipc.rs", "times and processes of the last uses")),
+    named(Area, "times and processes of the last uses of System V shared memory, semaphores and queues", Lost::IpcTimes, ["sysvipc", "the kernel sets them"], ("tests/tests/ipc.rs", "times and processes of the last uses")),
     row(Area, "file that was deleted under this name and has others", Kept, ["map_files", "linkat, openat, unlink; with --link-remap", "remap_file_path_entry"], (LINKS_C, "mapped-too")),
     refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
     refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
@@ -242,7 +249,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "shared anonymous memory", Kept, ["fd (by map_files)", "memfd_create: it is called a memfd then", "memfd_inode_entry"], (HUGE_C, "memory that was opened")),
     row(Descriptor, "memfd: seals", Kept, ["F_GET_SEALS", "F_ADD_SEALS", "memfd_inode_entry.seals"], (PIPES_C, "F_GET_SEALS")),
     row(Descriptor, "pidfds of processes, threads, the dead", Kept, ["fdinfo, PIDFD_GET_INFO (6.15)", "pidfd_open; of one that is gone, by one that ends in the same way", "pidfd_entry, ext_pidfd.exit_status"], (PIDFDS_C, "how a process that is gone has ended")),
-    row(Descriptor, "BPF maps: arrays and hash tables, frozen or not", Kept, ["bpf, fdinfo", "bpf; not those that a program uses, that are open twice, or have types", "bpfmap_file_entry, bpfmap_data_entry"], ("tests/victims/bpf.c", "the table is not frozen")),
+    row(Descriptor, "BPF maps: arrays and hash tables, frozen or not", Kept, ["bpf, fdinfo", "bpf; not those that a program uses, that are open twice, have types, or are of one of several NUMA nodes", "bpfmap_file_entry, bpfmap_data_entry"], ("tests/victims/bpf.c", "the table is not frozen")),
     row(Descriptor, "namespaces, where they are the caller's", Kept, ["fd", "openat (/proc/self/ns)", "ns_file_entry"], ("tests/victims/namespaces.c", "the duplicate is a description of its own")),
     refused(Descriptor, "other namespaces, and those of time", "fd", (REFUSALS, "fn a_descriptor_of_a_namespace")),
     named(Descriptor, "EPOLLONESHOT watch that has told its event", Lost::SilencedWatch, ["fdinfo", "it is kept, but may tell a hang-up or an error once more"], (LOSSES, "fn a_watch_that_has_told_its_event")),

@@ -40,6 +40,11 @@ impl FileTable {
         if let Some(obstacle) = map.obstacle() {
             return Err(format!("a {obstacle} is not kept yet"));
         }
+        if map.has_node() && !has_one_node() {
+            return Err(
+                "a BPF map of a NUMA node, of several, is not kept: none tells which".into(),
+            );
+        }
         if info.ifindex != 0 || info.btf != 0 {
             return Err("a BPF map of a network device, or with types, is not kept yet".into());
         }
@@ -57,6 +62,12 @@ impl FileTable {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Returns whether this machine has one NUMA node, number 0.
+fn has_one_node() -> bool {
+    let online = std::fs::read_to_string("/sys/devices/system/node/online");
+    online.is_ok_and(|online| online.trim() == "0")
 }
 
 fn fill(own: &OwnedFd, map: &mut BpfMap) -> crate::sys::Result<()> {
