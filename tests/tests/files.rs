@@ -153,3 +153,88 @@ fn a_pipe_from_outside_is_given_to_the_restored_program() {
     victim.check();
     drop(writer);
 }
+
+/// A file system of huge pages, mounted while the test runs.
+struct HugePages(tempfile::TempDir);
+
+impl HugePages {
+    /// Mounts one; says that the test is skipped where there is none, or no page of it is free.
+    fn mount() -> Option<Self> {
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let free = integration_tests::field(&memory, "HugePages_Free:");
+        let free: u32 = free.and_then(|free| free.parse().ok()).unwrap_or(0);
+        if free < 2 || integration_tests::field(&memory, "Hugepagesize:") != Some("2048 kB") {
+            integration_tests::skip("no huge pages of 2 MiB are free");
+            return None;
+        }
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let mut mount = Command::new("mount");
+        let mounted = mount
+            .args(["-t", "hugetlbfs", "none"])
+            .arg(folder.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            integration_tests::skip("no hugetlbfs can be mounted");
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    fn start(&self, more: &[&str]) -> Option<Victim> {
+        let folder = self.0.path().to_str().expect("UTF-8");
+        let program = Program::compile("hugefile", Link::Dynamic)?;
+        Some(program.start(&[&[folder], more].concat()))
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let mut unmount = Command::new("umount");
+        let _ = unmount.arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_file_of_huge_pages() {
+    if !root() {
+        return;
+    }
+    let Some(pages) = HugePages::mount() else {
+        return;
+    };
+    let Some(mut victim) = pages.start(&[]) else {
+        return;
+    };
+    for round in ["images-1", "images-2"] {
+        cycle(&mut victim, round, &[]);
+    }
+    victim.check();
+}
+
+fn refused_of_huge_pages(kind: &str, words: &[&str]) {
+    if !root() {
+        return;
+    }
+    let Some(pages) = HugePages::mount() else {
+        return;
+    };
+    let Some(victim) = pages.start(&[kind]) else {
+        return;
+    };
+    if victim.text().contains("without") {
+        return integration_tests::skip("no huge pages are free");
+    }
+    let images = Images::new(&victim, "images");
+    assert_refused(&images.try_dump(victim.pid, &[]), words);
+    victim.check();
+}
+
+#[test]
+fn a_deleted_file_of_huge_pages() {
+    refused_of_huge_pages("deleted", &["hugetlbfs", "deleted"]);
+}
+
+#[test]
+fn a_private_mapping_of_a_file_of_huge_pages() {
+    refused_of_huge_pages("private", &["private mapping", "hugetlbfs"]);
+}

@@ -127,10 +127,7 @@ fn kind_of(
             })
         }
         name if is_huge && name != b"/anon_hugepage (deleted)" && !name.starts_with(b"/memfd:") => {
-            Err((
-                "a file of huge pages (hugetlbfs) is not kept yet".into(),
-                String::new(),
-            ))
+            huge_file(pid, area, name, files)
         }
         b"" => Ok(VmaKind::Anonymous),
         name if area.shared
@@ -200,6 +197,26 @@ fn mapped_file(
     } else {
         VmaKind::FilePrivate(id)
     })
+}
+
+/// Returns what an area of a file of huge pages is. Such a file can be mapped, but not written: one without a name could not
+/// be made again.
+fn huge_file(
+    pid: Pid,
+    area: &smaps::Vma,
+    path: &[u8],
+    files: &mut FileTable,
+) -> Result<VmaKind, Refused> {
+    let refused = |reason: &str| Err((reason.into(), String::new()));
+    if !area.shared {
+        return refused("a private mapping of a file of huge pages (hugetlbfs) is not kept yet");
+    }
+    let found = sys::file::statx_path(&terminated(path));
+    let has_name = found.is_ok_and(|found| (found.dev, found.ino) == (area.dev, area.inode));
+    match has_name {
+        true => mapped_file(pid, area, path, files),
+        false => refused("a file of huge pages (hugetlbfs) that was deleted is not kept"),
+    }
 }
 
 fn mapped_path(

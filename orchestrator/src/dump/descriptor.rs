@@ -111,12 +111,17 @@ fn by_path(seen: &Seen) -> Class {
     }
 }
 
+/// `/dev/net/tun` (`Documentation/admin-guide/devices.txt`).
+const NET_TUN: (u32, u32) = (10, 200);
+
 fn device(seen: &Seen) -> Class {
     let (major, minor) = seen.rdev;
     if major == 1 && PLAIN_MEMORY_DEVICES.contains(&minor) {
         Class::Device
     } else if is_terminal(major, minor) {
         Class::Terminal
+    } else if (major, minor) == NET_TUN {
+        Class::Refused("a network device of a program (TUN or TAP)".into())
     } else {
         Class::Refused(format!("character device {major}:{minor}"))
     }
@@ -209,6 +214,10 @@ mod tests {
         assert_eq!(
             classify(&seen("/dev/mem", libc::S_IFCHR, (1, 1))),
             Class::Refused("character device 1:1".into())
+        );
+        assert_eq!(
+            classify(&seen("/dev/net/tun", libc::S_IFCHR, (10, 200))),
+            Class::Refused("a network device of a program (TUN or TAP)".into())
         );
         assert_eq!(
             classify(&seen("/run/f", libc::S_IFIFO, (0, 0))),

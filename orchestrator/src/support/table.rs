@@ -226,7 +226,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     refused(Area, "userfaultfd", "smaps", (REFUSALS, "fn memory_of_a_userfaultfd")),
     refused(Area, "protection key", "smaps", ("orchestrator/src/procfs/smaps/tests.rs", "protection_key")),
     refused(Area, "synchronous mapping", "smaps", ("orchestrator/src/dump/areas.rs", "MAP_SYNC")),
-    refused(Area, "file of huge pages", "smaps", ("orchestrator/src/dump/areas.rs", "a file of huge pages")),
+    row(Area, "file of huge pages, shared", Kept, ["smaps", "mmap; its content is the file's", "vma_entry.shmid"], ("tests/victims/hugefile.c", "the other mapping")),
+    refused(Area, "file of huge pages, private or deleted", "smaps", ("tests/tests/files.rs", "fn a_deleted_file_of_huge_pages")),
     // Of a descriptor.
     row(Descriptor, "number, close on exec, duplicates", Kept, ["fd, fdinfo, kcmp", "dup3", "fdinfo_entry"], (FILES_C, "FAR_DUPLICATE")),
     row(Descriptor, "offset", Kept, ["fdinfo", "lseek", "reg_file_entry.pos"], (FILES_C, "the reader shares an offset")),
@@ -290,6 +291,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     refused(Descriptor, "performance counters", "fd", (REFUSALS, "fn a_performance_counter")),
     refused(Descriptor, "pidfds of processes outside", "fdinfo", (REFUSALS, "fn a_descriptor_of_a_process_outside")),
     refused(Descriptor, "POSIX message queues", "fd", (REFUSALS, "fn a_message_queue")),
+    refused(Descriptor, "TUN and TAP devices", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     refused(Descriptor, "other devices, and kinds not named here", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     untold(Descriptor, "advice on a file", "posix_fadvise"),
     untold(Descriptor, "dnotify", "F_NOTIFY"),

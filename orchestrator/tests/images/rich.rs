@@ -564,6 +564,7 @@ pub fn snapshot() -> Snapshot {
         fifos: Vec::new(),
         locks: Vec::new(),
         segments: vec![segment()],
+        ipc: None,
         origin: Origin {
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),

@@ -95,6 +95,9 @@ impl FileTable {
         };
         let reason = match self.mounts().iter().find(is_here) {
             None => "it is a file of the kernel's own, which is not kept yet".into(),
+            Some(mount) if mount.fs_type == b"hugetlbfs" => {
+                "a file of huge pages (hugetlbfs) that was deleted is not kept".into()
+            }
             Some(mount) if SHOWN.contains(&&*mount.fs_type) => {
                 let kind = String::from_utf8_lossy(&mount.fs_type);
                 format!("what it showed ({kind}) is gone, which is not kept yet")

@@ -1,0 +1,73 @@
+/*
+ * A file of huge pages in the folder of the second argument, mapped whole, in part and by a child. With `deleted` or `private` as
+ * the third it is what is refused. Says so where there are no such pages.
+ */
+#include "victim.h"
+#include <sys/wait.h>
+
+#define HUGE (2UL << 20)
+
+static unsigned char *whole, *part;
+
+static int kernel_page_kib(unsigned char *at)
+{
+	char line[300];
+	unsigned long start, end;
+	int kib = 0, is_it = 0;
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	while (fgets(line, sizeof line, smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			is_it = start == (unsigned long)at;
+		else if (is_it && sscanf(line, "KernelPageSize: %d", &kib) == 1)
+			break;
+	}
+	fclose(smaps);
+	return kib;
+}
+
+int main(int argc, char **argv)
+{
+	char path[400];
+	struct stat is;
+	victim_start(argc, argv);
+	CHECK(argc > 2, "set-up: no folder");
+	int is_private = argc > 3 && !strcmp(argv[3], "private");
+	snprintf(path, sizeof path, "%s/file", argv[2]);
+	int file = MUST(open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
+	MUST(ftruncate(file, 2 * HUGE));
+	whole = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, is_private ? MAP_PRIVATE : MAP_SHARED, file, 0);
+	part = mmap(NULL, HUGE, PROT_READ, MAP_SHARED, file, HUGE);
+	if (whole == MAP_FAILED || part == MAP_FAILED) {
+		victim_say("without: huge pages of a pool");
+		munmap(whole, 2 * HUGE);
+		close(file);
+		victim_ready();
+		victim_wait();
+		return victim_pass();
+	}
+	for (unsigned long at = 0; at < 2 * HUGE; at += 4096)
+		whole[at] = at / 4096 * 7;
+	if (argc > 3 && !strcmp(argv[3], "deleted"))
+		MUST(unlink(path));
+	pid_t pid = MUST(fork());
+	if (!pid) {
+		while (part[1] != 1)
+			usleep(10000);
+		whole[2] = 2;
+		_exit(0);
+	}
+	victim_ready();
+	victim_wait();
+	for (unsigned long at = 0; at < 2 * HUGE; at += 4096)
+		CHECK(whole[at] == (unsigned char)(at / 4096 * 7), "byte %lx", at);
+	CHECK(kernel_page_kib(whole) == 2048 && kernel_page_kib(part) == 2048, "pages of %d KiB", kernel_page_kib(whole));
+	CHECK(fstat(file, &is) == 0 && is.st_size == 2 * (long)HUGE, "the descriptor");
+	whole[HUGE + 1] = 1;
+	CHECK(is_private || part[1] == 1, "the other mapping");
+	if (is_private)
+		kill(pid, SIGKILL);
+	int status;
+	waitpid(pid, &status, 0);
+	CHECK(is_private || (status == 0 && whole[2] == 2), "what the child writes");
+	return victim_pass();
+}
