@@ -8,142 +8,32 @@
 mod asleep;
 mod cgroup;
 mod confined;
+mod deadline;
+mod error;
 mod net;
 mod note;
 mod remote;
 pub mod resume;
 mod seen;
+mod stopped;
 mod tree;
 mod vfork;
 
+pub use error::Error;
+pub use stopped::Stopped;
 pub use tree::{Tree, freeze_tree};
 
-use crate::procfs::{self, status::Status};
+pub(crate) use deadline::{Deadline, await_event_stop};
+
+use crate::procfs;
 use crate::sys::{self, Pid, Tid, ptrace, wait};
 use arch::native::sigframe;
-use arch::regs::Regs;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most passes over the list of threads: each finds only what was born since the one before.
 const MAX_PASSES: usize = 1000;
-
-/// What can go wrong with a traced process.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no such process.
-    #[error("there is no process {0}")]
-    Missing(i32),
-    /// Another process traces it.
-    #[error(
-        "process {pid} is traced by process {tracer} already (a debugger or strace; end it first)"
-    )]
-    Traced {
-        /// The target.
-        pid: i32,
-        /// Its tracer.
-        tracer: i32,
-    },
-    /// It may not be traced.
-    #[error("cannot attach to thread {tid}")]
-    Attach {
-        /// The thread.
-        tid: i32,
-        /// Why.
-        #[source]
-        source: sys::Error,
-    },
-    /// A request failed.
-    #[error("thread {tid}: {what}")]
-    Request {
-        /// The thread.
-        tid: i32,
-        /// What was being done.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: sys::Error,
-    },
-    /// It ended meanwhile.
-    #[error("thread {0} ended while it was being frozen")]
-    Gone(i32),
-    /// It does not stop.
-    #[error(
-        "thread {tid} did not stop within {seconds} s (in uninterruptible sleep?); --timeout allows more"
-    )]
-    Timeout {
-        /// The thread.
-        tid: i32,
-        /// The limit.
-        seconds: u64,
-    },
-    /// It waits for a child of `vfork`.
-    #[error(
-        "thread {tid} waits for process {child}, its child by vfork, to execute a program or end, and cannot be stopped before; try again then"
-    )]
-    Vfork {
-        /// The thread.
-        tid: i32,
-        /// The child.
-        child: i32,
-    },
-    /// The cgroup to freeze.
-    #[error("cgroup {path}: {reason}")]
-    Cgroup {
-        /// Its folder.
-        path: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Its tree never stands still.
-    #[error("the tree of process {0} grows faster than it can be frozen")]
-    Restless(i32),
-    /// Its vDSO has no `syscall` instruction to borrow.
-    #[error("process {0} has no vDSO with a syscall instruction")]
-    NoGate(i32),
-    /// A remote system call failed.
-    #[error("{call} inside process {pid} failed: {}", std::io::Error::from_raw_os_error(*errno))]
-    Remote {
-        /// The process.
-        pid: i32,
-        /// The call.
-        call: &'static str,
-        /// Its error.
-        errno: i32,
-    },
-    /// `/proc` could not be read.
-    #[error(transparent)]
-    Proc(#[from] procfs::Error),
-}
-
-/// A thread that stands still.
-#[derive(Debug)]
-pub struct Stopped {
-    /// Its id.
-    pub tid: Tid,
-    /// Registers to let it go with.
-    pub regs: Regs,
-    /// Registers to bring it back with from an image: no restart block stands behind them.
-    pub image_regs: Regs,
-    /// Blocked signals.
-    pub blocked: u64,
-    /// XSAVE area, as far as it is not in its initial state.
-    pub xstate: Vec<u8>,
-    /// Signal of the group stop it was in.
-    pub group_stop: Option<i32>,
-    /// `rseq` registration.
-    pub rseq: Option<ptrace::RseqConfiguration>,
-    status: Option<Box<Status>>,
-    again: Option<resume::Again>,
-    /// How the call that it was stopped in is made again from an image.
-    remade: Option<resume::Again>,
-    rest: Option<resume::Rest>,
-    /// It runs under seccomp, which is suspended while we trace it.
-    pub confined: bool,
-    note: Option<(Pid, note::Note)>,
-    changed: bool,
-}
 
 /// A process of which every thread stands still.
 #[derive(Debug)]
@@ -469,188 +359,5 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         self.let_go(0);
-    }
-}
-
-impl Stopped {
-    fn new(tid: Tid) -> Self {
-        Self {
-            tid,
-            regs: Regs::default(),
-            image_regs: Regs::default(),
-            blocked: 0,
-            xstate: Vec::new(),
-            group_stop: None,
-            rseq: None,
-            status: None,
-            again: None,
-            remade: None,
-            rest: None,
-            confined: false,
-            note: None,
-            changed: false,
-        }
-    }
-
-    fn read_state(&mut self, sizes: &sigframe::Sizes) -> Result<(), Error> {
-        self.regs = self.did("read its registers", ptrace::getregs(self.tid))?;
-        self.image_regs = self.regs;
-        self.blocked = self.did("read its signal mask", ptrace::get_sigmask(self.tid))?;
-        let mut xstate = Vec::new();
-        let (note, area) = (ptrace::NT_X86_XSTATE, sizes.area());
-        let read = ptrace::get_regset_of(self.tid, note, area, &mut xstate);
-        self.did("read its extended state", read)?;
-        // Room for tiles is most of it, and every thread has one.
-        self.xstate = xstate[..sizes.used(&xstate)].to_vec();
-        self.rseq = ptrace::rseq_configuration(self.tid)
-            .ok()
-            .filter(|rseq| rseq.addr.0 != 0);
-        Ok(())
-    }
-
-    pub(crate) fn did<T>(&self, what: &'static str, result: sys::Result<T>) -> Result<T, Error> {
-        result.map_err(|source| Error::Request {
-            tid: self.tid.0,
-            what,
-            source,
-        })
-    }
-
-    /// Sets registers other than the thread's own; they are put back later. The registers first: they lead home even if this
-    /// process dies next, and bring the mask.
-    pub(crate) fn hijack(&mut self, regs: &Regs) -> Result<(), Error> {
-        self.did("set its registers", ptrace::setregs(self.tid, regs))?;
-        if !std::mem::replace(&mut self.changed, true) {
-            self.did("block its signals", ptrace::set_sigmask(self.tid, !0))?;
-        }
-        Ok(())
-    }
-
-    /// Returns the registers for a signal frame that brings the thread back.
-    pub(crate) fn return_regs(&self) -> Regs {
-        resume::return_regs(self)
-    }
-
-    /// Notes that the thread has to get these registers when it is let go.
-    pub(crate) fn resume_with(&mut self, regs: Regs) -> Result<(), Error> {
-        self.regs = regs;
-        self.did("set its registers", ptrace::setregs(self.tid, &self.regs))
-    }
-
-    /// Returns what `/proc` says of the thread, read once since it stands still.
-    pub(crate) fn status(&mut self, pid: Pid) -> Result<&Status, Error> {
-        let status = match self.status.take() {
-            Some(status) => status,
-            None => Box::new(procfs::status::read((pid, self.tid))?),
-        };
-        Ok(self.status.insert(status))
-    }
-
-    /// Returns what [`Self::status`] would, if it was read already.
-    pub(crate) fn known_status(&self) -> Option<&Status> {
-        self.status.as_deref()
-    }
-
-    /// Gives the thread everything back. It has to stand still.
-    fn put_back(&mut self, sizes: &sigframe::Sizes, mem: Option<&File>) -> Result<(), Error> {
-        if !self.changed {
-            return Ok(());
-        }
-        // The registers last: until then what the thread would do brings it home by itself.
-        self.did(
-            "put its signal mask back",
-            ptrace::set_sigmask(self.tid, self.blocked),
-        )?;
-        let mut xstate = self.xstate.clone();
-        xstate.resize(sizes.area(), 0);
-        let set = ptrace::set_regset(self.tid, ptrace::NT_X86_XSTATE, &xstate);
-        self.did("put its extended state back", set)?;
-        self.did(
-            "put its registers back",
-            ptrace::setregs(self.tid, &self.regs),
-        )?;
-        if let (Some((pid, note)), Some(mem)) = (&mut self.note, mem) {
-            note.renew((*pid, self.tid), &self.regs, mem);
-        }
-        self.changed = false;
-        Ok(())
-    }
-}
-
-/// A point in time after which a wait is given up.
-#[derive(Debug)]
-pub(crate) struct Deadline {
-    end: Option<Instant>,
-    seconds: u64,
-}
-
-/// Looks without a pause between them: a thread that was asleep stops within some tens of microseconds.
-const EAGER_LOOKS: u32 = 2000;
-
-impl Deadline {
-    pub(crate) fn new(limit: Duration) -> Self {
-        let end = (!limit.is_zero()).then(|| Instant::now() + limit);
-        Self {
-            end,
-            seconds: limit.as_secs(),
-        }
-    }
-
-    /// Returns whether it has passed.
-    pub(crate) fn is_over(&self) -> bool {
-        self.end.is_some_and(|end| Instant::now() > end)
-    }
-
-    /// Waits for news of a thread.
-    pub(crate) fn news(&self, tid: Tid) -> Result<wait::WaitStatus, Error> {
-        let mut looks = 0;
-        loop {
-            let looked = wait::try_wait_tid(tid);
-            match looked.map_err(|source| Error::Request {
-                tid: tid.0,
-                what: "wait for it",
-                source,
-            })? {
-                Some(status) => return Ok(status),
-                None if looks < EAGER_LOOKS => std::thread::yield_now(),
-                None => std::thread::sleep(Duration::from_micros(100)),
-            }
-            looks += 1;
-            if self.is_over() {
-                return Err(Error::Timeout {
-                    tid: tid.0,
-                    seconds: self.seconds,
-                });
-            }
-        }
-    }
-}
-
-/// Waits until an interrupted thread is in its `PTRACE_EVENT_STOP` and returns the signal of a group stop. Signals on their
-/// way are delivered first: they were before us.
-pub(crate) fn await_event_stop(tid: Tid, deadline: &Deadline) -> Result<Option<i32>, Error> {
-    loop {
-        match deadline.news(tid)? {
-            wait::WaitStatus::Stopped {
-                signal,
-                event: ptrace::EVENT_STOP,
-            } => {
-                return Ok((signal != libc::SIGTRAP).then_some(signal));
-            }
-            wait::WaitStatus::Stopped { signal, event } => {
-                let deliver = if event == 0 && signal != wait::SYSCALL_STOP {
-                    signal
-                } else {
-                    0
-                };
-                ptrace::cont(tid, deliver).map_err(|source| Error::Request {
-                    tid: tid.0,
-                    what: "let it go on",
-                    source,
-                })?;
-            }
-            status if status.is_end() => return Err(Error::Gone(tid.0)),
-            _ => {}
-        }
     }
 }
