@@ -1,22 +1,51 @@
 //! Objects that lie outside of what is dumped, and are somebody else's at the restore: `--external KIND[ID]:NAME` names them to
 //! a dump, `--inherit-fd fd[N]:KEY` gives them to a restore. Kinds and forms are the peer's.
 
+use std::fmt;
 use std::str::FromStr;
 
-/// Kinds of `--external`; those that no code here acts on are taken, as scripts pass them for all programs.
-const KINDS: [&str; 10] = [
-    "dev", "file", "macvlan", "mnt", "net", "pid", "pipe", "tty", "unix", "veth",
+/// Kinds of `--external`, and why an object of one cannot be left out yet.
+const KINDS: [(&str, &str); 11] = [
+    ("dev", MOUNTS),
+    ("file", ""),
+    ("macvlan", NETWORKS),
+    ("mnt", MOUNTS),
+    ("net", NETWORKS),
+    ("netdev", NETWORKS),
+    (
+        "pid",
+        "a tree in a pid namespace of its own is not kept yet",
+    ),
+    ("pipe", ""),
+    ("tty", ""),
+    ("unix", ""),
+    ("veth", NETWORKS),
 ];
+const MOUNTS: &str = "mounts of a tree are not kept yet: it shares those of the caller";
+const NETWORKS: &str = "a network namespace of the tree's own is not kept yet";
+
+/// What an object is, and its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// A pipe, by its inode.
+    Pipe(u64),
+    /// A Unix socket, by its inode.
+    Socket(u32),
+    /// A file, by mount (`mnt_id` of fdinfo) and inode.
+    File(i32, u64),
+    /// A terminal, by `st_rdev` and `st_dev`.
+    Terminal(u64, u64),
+}
 
 /// An object outside of what is dumped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct External {
     /// Its kind, of [`KINDS`].
-    pub kind: String,
+    kind: String,
     /// What is in the brackets.
-    pub id: String,
-    /// What follows them.
-    pub name: Option<String>,
+    id: String,
+    /// What it is; `None` of those that cannot be left out yet.
+    pub object: Option<Object>,
 }
 
 /// A descriptor that the tree gets from whoever restores it.
@@ -28,14 +57,53 @@ pub struct Inherited {
     pub key: String,
 }
 
-impl External {
-    /// Returns the inode of a pipe, if it is one.
-    pub fn pipe(&self) -> Option<u64> {
-        match self.kind.as_str() {
-            "pipe" => self.id.parse().ok(),
+impl Object {
+    /// Returns the object with these numbers; none where they are not of this kind.
+    fn of(kind: &str, id: &str) -> Option<Self> {
+        let two = || {
+            let (first, second) = id.split_once(':')?;
+            let number = |text: &str| u64::from_str_radix(text, 16).ok();
+            number(first).zip(number(second))
+        };
+        match kind {
+            "pipe" => id.parse().ok().map(Self::Pipe),
+            "unix" | "socket" => id.parse().ok().map(Self::Socket),
+            "file" => {
+                let (mount, inode) = two()?;
+                Some(Self::File(i32::try_from(mount).ok()?, inode))
+            }
+            "tty" => two().map(|(rdev, dev)| Self::Terminal(rdev, dev)),
             _ => None,
         }
     }
+}
+
+/// As a key of `--inherit-fd`.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pipe(inode) => write!(f, "pipe[{inode}]"),
+            Self::Socket(inode) => write!(f, "socket[{inode}]"),
+            Self::File(mount, inode) => write!(f, "file[{mount:x}:{inode:x}]"),
+            Self::Terminal(rdev, dev) => write!(f, "tty[{rdev:x}:{dev:x}]"),
+        }
+    }
+}
+
+/// As it was given.
+impl fmt::Display for External {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--external {}[{}]", self.kind, self.id)
+    }
+}
+
+/// Returns kind, what is in the brackets, and what follows them.
+fn parts(text: &str) -> Option<(&str, &str, &str)> {
+    let (kind, rest) = text.split_once('[')?;
+    // The kernel's own form of the name of a pipe or a socket has a colon.
+    let kind = kind.strip_suffix(':').unwrap_or(kind);
+    let (id, rest) = rest.rsplit_once(']')?;
+    Some((kind, id, rest))
 }
 
 impl FromStr for External {
@@ -43,27 +111,45 @@ impl FromStr for External {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form = || {
-            let kinds = KINDS.join(", ");
+            let kinds: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
+            let kinds = kinds.join(", ");
             format!(
                 "{text:?} is no external object: KIND[ID] or KIND[ID]:NAME is wanted, of these kinds: {kinds}"
             )
         };
-        let (kind, rest) = text.split_once('[').ok_or_else(form)?;
-        // The kernel's own form of a pipe's name has a colon.
-        let kind = kind.strip_suffix(':').unwrap_or(kind);
-        let (id, rest) = rest.rsplit_once(']').ok_or_else(form)?;
-        let name = match rest.strip_prefix(':') {
-            Some(name) => Some(name.to_string()),
-            None if rest.is_empty() => None,
-            None => return Err(form()),
-        };
-        let external = Self {
+        let (kind, id, rest) = parts(text).ok_or_else(form)?;
+        let (_, obstacle) = KINDS
+            .iter()
+            .find(|(name, _)| *name == kind)
+            .ok_or_else(form)?;
+        if !(rest.is_empty() || rest.starts_with(':')) {
+            return Err(form());
+        }
+        let object = Object::of(kind, id);
+        if obstacle.is_empty() && object.is_none() {
+            let numbers = match kind {
+                "file" => "file[MOUNT:INODE], in hexadecimal",
+                "tty" => "tty[RDEV:DEV], in hexadecimal",
+                _ => "the number of an inode",
+            };
+            return Err(format!(
+                "{text:?} is no external {kind}: {numbers} is wanted"
+            ));
+        }
+        Ok(Self {
             kind: kind.into(),
             id: id.into(),
-            name,
-        };
-        let is_known = KINDS.contains(&kind) && (kind != "pipe" || external.pipe().is_some());
-        if is_known { Ok(external) } else { Err(form()) }
+            object,
+        })
+    }
+}
+
+impl External {
+    /// Returns why it cannot be left out of a dump yet.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let kind = KINDS.iter().find(|(kind, _)| *kind == self.kind);
+        kind.map(|(_, obstacle)| *obstacle)
+            .filter(|obstacle| !obstacle.is_empty())
     }
 }
 
@@ -80,22 +166,22 @@ impl FromStr for Inherited {
             })
         });
         parsed.ok_or_else(|| {
-            format!("{text:?} gives no descriptor: fd[NUMBER]:KEY is wanted, where KEY is pipe[INODE] or the path of a file")
+            format!("{text:?} gives no descriptor: fd[NUMBER]:KEY is wanted, where KEY is pipe[INODE], socket[INODE], file[MOUNT:INODE], tty[RDEV:DEV] or the path of a file")
         })
     }
 }
 
 impl Inherited {
-    /// Returns the inode of the pipe that it is for, if it is for one.
-    pub fn pipe(&self) -> Option<u64> {
-        let key = self.key.parse::<External>().ok()?;
-        key.pipe()
+    /// Returns the object that it is for, if it is not for a path.
+    pub fn object(&self) -> Option<Object> {
+        let (kind, id, rest) = parts(&self.key)?;
+        rest.is_empty().then(|| Object::of(kind, id))?
     }
 
     /// Returns whether it is for the file with this path. The peer leaves out the slash that paths begin with.
     pub fn is_for(&self, path: &[u8]) -> bool {
         let stripped = |path| <[u8]>::strip_prefix(path, b"/").unwrap_or(path).to_vec();
-        self.pipe().is_none() && stripped(self.key.as_bytes()) == stripped(path)
+        self.object().is_none() && stripped(self.key.as_bytes()) == stripped(path)
     }
 }
 
@@ -105,11 +191,12 @@ mod tests {
 
     #[test]
     fn the_peers_forms_are_taken_and_others_are_not() {
-        let pipe = |text: &str| text.parse::<External>().ok().and_then(|one| one.pipe());
-        assert_eq!(pipe("pipe[12]"), Some(12));
-        assert_eq!(pipe("pipe:[12]"), Some(12));
-        let mount: External = "mnt[]:ms".parse().expect("a kind of the peer");
-        assert_eq!((mount.id.as_str(), mount.name.as_deref()), ("", Some("ms")));
+        let object = |text: &str| text.parse::<External>().expect(text).object;
+        assert_eq!(object("pipe[12]"), Some(Object::Pipe(12)));
+        assert_eq!(object("pipe:[12]"), Some(Object::Pipe(12)));
+        assert_eq!(object("unix[12]"), Some(Object::Socket(12)));
+        assert_eq!(object("file[1f:2a]"), Some(Object::File(31, 42)));
+        assert_eq!(object("tty[8803:1a]:x"), Some(Object::Terminal(0x8803, 26)));
         for bad in [
             "pipe",
             "pipe[x]",
@@ -118,17 +205,42 @@ mod tests {
             "",
             "[1]",
             "tty[1:2]x",
+            "tty[1]",
+            "file[x:1]",
+            "socket[1]",
         ] {
             assert!(bad.parse::<External>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn descriptors_are_given_for_pipes_and_files() {
-        let given: Inherited = "fd[5]:pipe:[77]".parse().expect("right");
-        assert_eq!((given.fd, given.pipe()), (5, Some(77)));
-        let given: Inherited = "fd[6]:tmp/log".parse().expect("right");
-        assert!(given.is_for(b"/tmp/log") && !given.is_for(b"/tmp/other"));
+    fn what_has_no_meaning_yet_is_known() {
+        for text in [
+            "mnt[]:ms",
+            "dev[8/1]:d",
+            "net[5]:n",
+            "veth[a]:b",
+            "pid[4]:p",
+        ] {
+            let external: External = text.parse().expect(text);
+            assert!(external.obstacle().is_some(), "{text}");
+        }
+        let file: External = "file[1:2]".parse().expect("right");
+        assert_eq!(file.obstacle(), None);
+    }
+
+    #[test]
+    fn descriptors_are_given_for_objects_and_paths() {
+        let given = |text: &str| text.parse::<Inherited>().expect(text);
+        let pipe = given("fd[5]:pipe:[77]");
+        assert_eq!((pipe.fd, pipe.object()), (5, Some(Object::Pipe(77))));
+        let socket = given("fd[5]:socket:[77]").object();
+        assert_eq!(socket, Some(Object::Socket(77)));
+        for object in [Object::File(31, 42), Object::Terminal(0x8803, 26)] {
+            assert_eq!(given(&format!("fd[5]:{object}")).object(), Some(object));
+        }
+        let path = given("fd[6]:tmp/log");
+        assert!(path.is_for(b"/tmp/log") && !path.is_for(b"/tmp/other"));
         for bad in ["fd[5]", "fd[-1]:x", "5:x", "fd[x]:y", "fd[5]:"] {
             assert!(bad.parse::<Inherited>().is_err(), "{bad}");
         }

@@ -45,6 +45,30 @@ fn a_unix_socket() {
     refused("socket", &["descriptor 4", "SO_ATTACH_BPF"]);
 }
 
+/// Files of /proc of processes that no restore finds.
+#[test]
+fn files_of_other_processes() {
+    let kinds = [
+        ("outside", "of process 1, which is outside"),
+        ("ended", "which has ended"),
+        ("thread", "of thread"),
+    ];
+    for (kind, words) in kinds {
+        if !root() {
+            return;
+        }
+        let Some(program) = Program::compile("procfiles", Link::Dynamic) else {
+            return;
+        };
+        let victim = program.start(&[kind]);
+        let images = Images::new(&victim, "images");
+        let output = images.try_dump(victim.pid, &[]);
+        assert_refused(&output, &["descriptor", "/proc/", words]);
+        victim.assert_free();
+        victim.check();
+    }
+}
+
 #[test]
 fn a_netlink_socket() {
     refused("netlink", &["descriptor 4", "family 16"]);

@@ -183,6 +183,7 @@ victims! {
     locks: "locks" Dynamic,
     sockets: "sockets" Dynamic,
     sockopts: "sockopts" Dynamic,
+    procfiles: "procfiles" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

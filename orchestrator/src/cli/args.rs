@@ -4,7 +4,7 @@ use crate::wire::batches::{Packing, ZSTD_LEVEL};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use crate::external::{External, Inherited};
+use crate::external::{External, Inherited, Object};
 use crate::lazy::guard::OnFailure;
 
 /// Checkpoint and restore for Linux.
@@ -92,7 +92,8 @@ pub struct CommonArgs {
 /// What lies outside of a tree, and who is told of what happens to it.
 #[derive(Debug, Args)]
 pub struct OutsideArgs {
-    /// With `restore`: give a descriptor of the caller to the tree, for one that it had: fd[N]:pipe[INODE], fd[N]:PATH.
+    /// With `restore`: give a descriptor of the caller to the tree, for one that it had: fd[N]:KEY of pipe[INODE],
+    /// socket[INODE], file[MOUNT:INODE], tty[RDEV:DEV], or the path of a file.
     #[arg(long, value_name = "fd[N]:KEY", value_parser = parse_inherited)]
     pub inherit_fd: Vec<Inherited>,
     /// Run this command at each stage, which CRTOOLS_SCRIPT_ACTION names; its failure stops the work.
@@ -121,7 +122,8 @@ pub struct Permissions {
     /// With `dump`: leave out connections that wait to be accepted.
     #[arg(long)]
     skip_in_flight: bool,
-    /// With `dump`: an object that leaves what is dumped: pipe[INODE], or unix[INODE] of either end of a connection.
+    /// With `dump`: an object that leaves what is dumped: file[MOUNT:INODE], pipe[INODE], tty[RDEV:DEV], or unix[INODE] of
+    /// either end of a connection.
     #[arg(long, value_name = "KIND[ID]:NAME")]
     pub external: Vec<External>,
     #[arg(long, hide = true)]
@@ -148,29 +150,37 @@ impl Permissions {
     /// # Errors
     /// An inode that is no number, or an object that no restore could get from elsewhere.
     pub fn outside(&self) -> anyhow::Result<crate::dump::Outside> {
-        let mut files = self.external.iter();
-        if let Some(object) = files.find(|object| matches!(&*object.kind, "file" | "dev")) {
-            anyhow::bail!(
-                "--external {}[{}]: files and devices that somebody else opens at the restore are not supported yet",
-                object.kind,
-                object.id
-            );
-        }
+        self.check_external()?;
         let mut outside = crate::dump::Outside {
             all: self.ext_unix_sk.iter().any(String::is_empty),
             skip_pending: self.skip_in_flight,
             ..Default::default()
         };
         let inodes = self.ext_unix_sk.iter().filter(|inode| !inode.is_empty());
-        let named = self.external.iter().filter(|object| object.kind == "unix");
-        let named = named.map(|object| object.id.clone());
-        for inode in inodes.cloned().chain(named) {
+        for inode in inodes {
             let number = inode
                 .parse()
                 .map_err(|_| anyhow::anyhow!("{inode:?} is no inode of a socket"))?;
             outside.inodes.push(number);
         }
+        let named = self.external.iter().filter_map(|one| match one.object {
+            Some(Object::Socket(inode)) => Some(inode),
+            _ => None,
+        });
+        outside.given.extend(named);
         Ok(outside)
+    }
+
+    /// Refuses objects that cannot be left out yet, whatever the command.
+    ///
+    /// # Errors
+    /// Such an object, and why.
+    pub fn check_external(&self) -> anyhow::Result<()> {
+        let mut all = self.external.iter();
+        match all.find_map(|one| Some((one, one.obstacle()?))) {
+            Some((one, obstacle)) => anyhow::bail!("{one}: {obstacle}"),
+            None => Ok(()),
+        }
     }
 }
 

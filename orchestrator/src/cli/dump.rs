@@ -5,7 +5,6 @@ use super::rounds::{rounds, tell};
 use crate::dump::outlet::Destination;
 use crate::dump::source::Source;
 use crate::dump::{After, Settings, dump};
-use crate::external::External;
 use crate::page_server::listen;
 use crate::stages::Stages;
 use crate::sys::Pid;
@@ -36,12 +35,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         after,
         file_locks: args.permissions.file_locks,
         ghost_limit: args.ghost_limit,
-        external_pipes: args
-            .permissions
-            .external
-            .iter()
-            .filter_map(External::pipe)
-            .collect(),
+        external: args.permissions.external.clone(),
         stages: Stages::new(&args.outside.action_script, &args.common.images_dir),
         sync: args.sync,
         irmap_paths: args.permissions.irmap_scan_path.clone(),

@@ -21,6 +21,7 @@ use std::process::{Command, ExitCode};
 /// # Errors
 /// Whatever stands in the way; nothing is left behind then.
 pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    args.permissions.check_external()?;
     let stream = args.stream.map(receive).transpose()?;
     let dir = match &stream {
         // The folder in memory has no other name.

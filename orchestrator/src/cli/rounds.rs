@@ -32,6 +32,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         .tree
         .or(args.pid)
         .context("no process given: orchestrator pre-dump PID")?;
+    args.permissions.check_external()?;
     let settings = Settings {
         pid: Pid(pid),
         after: After::Run,
@@ -39,7 +40,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         ghost_limit: 0,
         link_remap: false,
         irmap_paths: Vec::new(),
-        external_pipes: Vec::new(),
+        external: Vec::new(),
         stages: Stages::new(&args.outside.action_script, &args.common.images_dir),
         sync: false,
         portable: args.portable,

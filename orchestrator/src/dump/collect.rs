@@ -66,6 +66,23 @@ pub fn collect(
     })
 }
 
+fn choices(settings: &Settings) -> Choices {
+    Choices {
+        ghost_limit: settings.ghost_limit,
+        link_remap: settings.link_remap,
+        external: settings.external.clone(),
+        irmap_paths: settings.irmap_paths.clone(),
+        file_locks: settings.file_locks,
+        shell_job: settings.shell_job,
+        outside: settings.outside.clone(),
+    }
+}
+
+fn processes(tree: &Tree, dead: &[Task]) -> BTreeSet<i32> {
+    let living = tree.living.iter().map(|frozen| frozen.pid().0);
+    living.chain(dead.iter().map(|task| task.pid)).collect()
+}
+
 fn collect_tree(
     tree: &mut Tree,
     settings: &Settings,
@@ -73,15 +90,8 @@ fn collect_tree(
     (mut before, area_reader): (Before, &AreaReader),
 ) -> Result<Facts, Error> {
     let mut refusals = Vec::new();
-    let mut files = FileTable::new(Choices {
-        ghost_limit: settings.ghost_limit,
-        link_remap: settings.link_remap,
-        external_pipes: settings.external_pipes.clone(),
-        irmap_paths: settings.irmap_paths.clone(),
-        file_locks: settings.file_locks,
-        shell_job: settings.shell_job,
-        outside: settings.outside.clone(),
-    });
+    let dead: Vec<Task> = tree.dead.iter().map(process::of_dead).collect();
+    let mut files = FileTable::new(choices(settings), processes(tree, &dead));
     let mut segments = Vec::new();
     let mut tasks: Vec<TaskFacts> = Vec::new();
     let mut losses = Vec::new();
@@ -120,7 +130,6 @@ fn collect_tree(
     files.settle(&mut refusals);
     let all: Vec<&Task> = tasks.iter().map(|facts| &facts.task).collect();
     files.settle_terminals(&all, &mut refusals)?;
-    let dead: Vec<Task> = tree.dead.iter().map(process::of_dead).collect();
     files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
     shm::name_opened(&mut tasks, &mut segments, &mut files);
     let (shm, namespace) = match ipc::is_own(tree.living[0].pid()) {
@@ -137,6 +146,9 @@ fn collect_tree(
         relations::refuse_unborn(&tasks, &dead, &files.terminals, &mut refusals);
     }
     Refusals(refusals).into_result()?;
+    for external in files.external_for_nothing() {
+        tracing::warn!("{external}: nothing of the tree is it");
+    }
     losses.extend(losses::of_files(&tasks, &files));
     losses.extend(losses::of_segments(&shm, namespace.as_ref()));
     files.read_terminals()?;

@@ -71,8 +71,8 @@ pub struct Settings {
     pub link_remap: bool,
     /// Where else to look for names of what is watched.
     pub irmap_paths: Vec<PathBuf>,
-    /// Pipes whose other end may lie outside, by inode.
-    pub external_pipes: Vec<u64>,
+    /// What lies outside, and is somebody else's at the restore.
+    pub external: Vec<crate::external::External>,
     /// Who has a word at stages.
     pub stages: Stages,
     /// All of the images are brought to the disk before anything becomes of the target.

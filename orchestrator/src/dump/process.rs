@@ -400,19 +400,24 @@ fn linked(
     refusals: &mut Vec<Refusal>,
 ) -> Result<FileId, Error> {
     let path = procfs::fd::read_link(pid, name)?;
+    let mut refuse = |(reason, remedy): (String, String)| {
+        refusals.push(Refusal {
+            task: pid.0,
+            object: format!("{name} ({})", String::from_utf8_lossy(&path)),
+            reason,
+            remedy,
+        });
+    };
+    if let Err(refused) = files.check_proc(&path) {
+        refuse(refused);
+        return Ok(FileId(0));
+    }
     let behind = format!("/proc/{}/{name}", pid.0);
     let wanted = sys::file::statx_path(&terminated(behind.as_bytes())).map_err(Error::Own)?;
     let found = sys::file::statx_path(&terminated(&path));
     if !found.is_ok_and(|found| (found.dev, found.ino) == (wanted.dev, wanted.ino)) {
         return linked_ghost((pid, name), &path, &wanted, files)
-            .map_err(|(reason, remedy)| {
-                refusals.push(Refusal {
-                    task: pid.0,
-                    object: format!("{name} ({})", String::from_utf8_lossy(&path)),
-                    reason,
-                    remedy,
-                });
-            })
+            .map_err(refuse)
             .or(Ok(FileId(0)));
     }
     if name == "exe" {

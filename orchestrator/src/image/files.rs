@@ -35,6 +35,7 @@ pub(super) fn to_records(
     let mut remaps = Vec::new();
     for file in files {
         let node = match &file.kind {
+            FileKind::Terminal(terminal) if terminal.node.path.is_empty() => None,
             FileKind::Terminal(terminal) => Some((&terminal.node, Owner::default())),
             FileKind::Fifo(fifo) => Some((&fifo.node, file.owner)),
             FileKind::Regular(regular) => {
@@ -74,7 +75,7 @@ fn remap(id: u32, file: &RegularFile) -> Option<pb::RemapFilePathEntry> {
 /// The type that descriptors' records repeat.
 pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
     Ok(match kind {
-        FileKind::Regular(_) | FileKind::Device(_) => FdTypes::Reg,
+        FileKind::Regular(_) | FileKind::Device(_) | FileKind::External(_) => FdTypes::Reg,
         FileKind::Pipe(_) => FdTypes::Pipe,
         FileKind::Fifo(_) => FdTypes::Fifo,
         FileKind::Unix(_) => FdTypes::Unixsk,
@@ -106,6 +107,9 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         FileKind::Device(fact) => {
             let node = regular::image::to_record(file, fown, &fact.node);
             record.reg = Some(device::image::to_record(fact, node));
+        }
+        FileKind::External(fact) => {
+            record.reg = Some(regular::image::external_to_record(file, fown, fact));
         }
         FileKind::Pipe(fact) => record.pipe = Some(pipe::image::to_record(file, fown, fact)),
         FileKind::Fifo(fact) => record.fifo = Some(fifo::image::to_record(file, fact, node_id)),
@@ -214,10 +218,13 @@ pub(super) fn from_record<'a>(
         }
         FdTypes::Tty => {
             let part = part(&record.tty)?;
-            let Some(node) = part.regf_id.and_then(node) else {
-                return wrong!("the record of the terminal's node is missing");
+            // One that is given at the restore has none.
+            let node = match part.regf_id.map(node) {
+                Some(Some(node)) => regular::image::from_record(node)?,
+                Some(None) => return wrong!("the record of the terminal's node is missing"),
+                None => RegularFile::default(),
             };
-            let kind = tty::image::from_record(part, regular::image::from_record(node)?);
+            let kind = tty::image::from_record(part, node);
             (part.id, part.flags, &part.fown, FileKind::Terminal(kind))
         }
         FdTypes::Bpfmap => {
@@ -286,13 +293,12 @@ fn part<T>(part: &Option<T>) -> Checked<&T> {
 
 /// Tells apart what is found by its path.
 fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
+    if record.ext == Some(true) {
+        let file = regular::image::external_from_record(record)?;
+        return Ok(FileKind::External(file));
+    }
     let file = regular::image::from_record(record)?;
     let path = String::from_utf8_lossy(&file.path).into_owned();
-    if record.ext == Some(true) {
-        return Ok(FileKind::Unsupported(format!(
-            "file {path} from outside of the tree"
-        )));
-    }
     let is_path = record.flags & libc::O_PATH as u32 != 0;
     Ok(match file.mode.map_or(REGULAR, |mode| mode & TYPE) {
         _ if is_path => FileKind::Regular(file),

@@ -255,6 +255,7 @@ fn what(file: &OpenFile) -> String {
             Some(pid) => format!("pidfd of {pid}"),
             None => "pidfd of a process that is gone".into(),
         },
+        FileKind::External(file) => text(&file.key),
         FileKind::Inherited(inherited) => format!("inherited for {}", inherited.key),
         FileKind::Unsupported(name) => name.clone(),
     }
@@ -302,6 +303,11 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
                 memfd::plan::plan_open(b, memfd, master, file.flags)
             }
         }
+        FileKind::Terminal(terminal) if terminal.node.path.is_empty() => {
+            let what = format!("descriptor {fd} (terminal)");
+            terminals::refuse_not_given(m, terminal.info_id, &what);
+            return None;
+        }
         FileKind::Terminal(terminal) => {
             let (host, settings) = (m.host, m.settings);
             match tty::plan::path(terminal, host.terminal.as_deref(), settings.shell_job) {
@@ -312,6 +318,14 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
                     return None;
                 }
             }
+        }
+        FileKind::External(file) => {
+            let key = String::from_utf8_lossy(&file.key).into_owned();
+            let remedy = format!("give it with --inherit-fd fd[N]:{key}");
+            let what = format!("descriptor {fd} ({key})");
+            m.report
+                .refuse(what, "it was somebody else's at the dump", &remedy);
+            return None;
         }
         FileKind::Inherited(_) => unreachable!("it was taken above"),
         FileKind::Unsupported(name) => {

@@ -7,13 +7,14 @@
 //! dump gives it up at the end. All signals are blocked, so no change of a terminal stops anybody (`__tty_check_change`,
 //! `drivers/tty/tty_jobctrl.c`), and no leader ends that has a terminal, so nobody is hung up.
 
-use super::descriptors::set_flags;
+use super::descriptors::{plan_pidfd, set_flags};
 use super::program::{Builder, Object};
 use super::task::Making;
+use crate::external::Object as Outside;
 use crate::objects::regular::plan::open_flags;
 use crate::objects::tty;
 use crate::objects::tty::refill::{self, Pair};
-use crate::snapshot::terminal::{KIND_PTY, slave_device, slave_index};
+use crate::snapshot::terminal::{KIND_EXTERNAL, KIND_PTY, slave_device, slave_index};
 use crate::snapshot::{
     FileKind, Flow, LineEnd, OpenFile, Snapshot, Task, Terminal, TerminalInfo, Termios, Waiting,
 };
@@ -222,12 +223,63 @@ pub fn plan_controlling(m: &mut Making<'_>) {
         }
         return;
     }
+    if let Some(info) = outside(m.snapshot, device) {
+        return plan_outside(m, info);
+    }
     if let Some(path) = outer(m) {
         let fd = m.b.open_path(&path, (libc::O_RDWR | libc::O_NOCTTY) as u32);
         // From whoever has it: the session of this very command, most of all.
         tty::plan::plan_take(&mut m.b, fd, true);
         m.b.close(fd);
     }
+}
+
+/// Returns the terminal of a session of the tree that is somebody else's, or the machine's.
+fn outside(snapshot: &Snapshot, device: u32) -> Option<&TerminalInfo> {
+    let mut infos = snapshot.terminals.iter();
+    infos.find(|info| {
+        info.terminal() == device && (info.kind == KIND_EXTERNAL || info.is_of_machine())
+    })
+}
+
+/// Adds that a leader takes such a terminal, from whoever has it.
+fn plan_outside(m: &mut Making<'_>, info: &TerminalInfo) {
+    let fd = match info.given {
+        Some((pid, given)) => {
+            let pidfd = plan_pidfd(m, pid);
+            let fd =
+                m.b.open(libc::SYS_pidfd_getfd, &[pidfd as u64, given as u64]);
+            m.b.close(pidfd);
+            fd
+        }
+        None if info.kind == KIND_EXTERNAL => {
+            return refuse_not_given(m, info.id, "controlling terminal");
+        }
+        None => {
+            let path = node_of(m.snapshot, info.id);
+            m.b.open_path(path, (libc::O_RDWR | libc::O_NOCTTY) as u32)
+        }
+    };
+    tty::plan::plan_take(&mut m.b, fd, true);
+    m.b.close(fd);
+}
+
+/// Refuses a terminal that nobody has given.
+pub fn refuse_not_given(m: &mut Making<'_>, id: u32, what: &str) {
+    let mut infos = m.snapshot.terminals.iter();
+    let numbers = infos.find(|info| info.id == id);
+    let [rdev, dev] = numbers.map_or([0; 2], |info| [info.rdev.into(), info.dev.into()]);
+    let key = Outside::Terminal(rdev, dev);
+    let remedy = format!("give it with --inherit-fd fd[N]:{key}");
+    let reason = "it was somebody else's at the dump";
+    m.report.refuse(what, reason, &remedy);
+}
+
+/// Returns whether a terminal is opened by its name: one of the machine's, unless it stands for the caller's.
+fn is_by_name(m: &Making<'_>, info: &TerminalInfo) -> bool {
+    let mut tasks = m.snapshot.tasks.iter();
+    let is_callers = m.settings.shell_job && info.sid != 0;
+    info.is_of_machine() && (!is_callers || tasks.any(|task| task.pid == info.sid))
 }
 
 /// Returns the pair of a device number.
@@ -311,6 +363,9 @@ pub fn make(m: &mut Making<'_>, file: &OpenFile, terminal: &Terminal) -> Option<
     let flags = open_flags(file.flags) | libc::O_NOCTTY as u32;
     if info.is_hung_up() {
         return Some(plan_hung_up(&mut m.b, flags));
+    }
+    if is_by_name(m, info) {
+        return Some(m.b.open_path(&terminal.node.path, flags));
     }
     let pty = of_device(m, info.terminal())?;
     if info.is_master() {

@@ -1,9 +1,10 @@
 //! `--inherit-fd`: open file descriptions of the snapshot that are not made, but given by whoever restores.
 
-use crate::external::Inherited as Given;
+use crate::external::{Inherited as Given, Object};
 use crate::plan::Refusal;
 use crate::procfs::fdinfo;
-use crate::snapshot::{FileKind, Inherited, OpenFile, PipeBuffer, Snapshot};
+use crate::snapshot::terminal::KIND_EXTERNAL;
+use crate::snapshot::{FileKind, Inherited, OpenFile, PipeBuffer, Snapshot, TerminalInfo};
 use crate::sys::{Pid, RemoteFd};
 
 /// Has the snapshot's descriptions be the given ones. What is given for nothing is refused, and what does not fit.
@@ -22,8 +23,17 @@ pub(super) fn lead(snapshot: &mut Snapshot, given: &[Given]) -> Vec<Refusal> {
             continue;
         };
         let mode = info.flags & libc::O_ACCMODE as u32;
-        let Snapshot { files, pipes, .. } = &mut *snapshot;
-        let mut matching = files.iter_mut().filter(|file| is_for(one, file)).peekable();
+        let Snapshot {
+            files,
+            pipes,
+            terminals,
+            ..
+        } = &mut *snapshot;
+        for info in terminals.iter_mut().filter(|info| is_of(one, info)) {
+            info.given = Some((Pid::this().0, one.fd));
+        }
+        let is_for = |file: &&mut OpenFile| is_for(one, file, terminals);
+        let mut matching = files.iter_mut().filter(is_for).peekable();
         if matching.peek().is_none() {
             refusals.push(refuse(one, "nothing of the tree is called so".into()));
         }
@@ -37,11 +47,24 @@ pub(super) fn lead(snapshot: &mut Snapshot, given: &[Given]) -> Vec<Refusal> {
     refusals
 }
 
-fn is_for(given: &Given, file: &OpenFile) -> bool {
+fn is_for(given: &Given, file: &OpenFile, terminals: &[TerminalInfo]) -> bool {
+    let object = given.object();
     match &file.kind {
-        FileKind::Pipe(end) => given.pipe() == Some(end.pipe_id.into()),
+        FileKind::Pipe(end) => object == Some(Object::Pipe(end.pipe_id.into())),
+        FileKind::Unix(socket) => !socket.is_outside && object == Some(Object::Socket(socket.ino)),
+        FileKind::External(file) => given.key.as_bytes() == file.key,
+        FileKind::Terminal(terminal) if terminal.node.path.is_empty() => {
+            let mut terminals = terminals.iter();
+            terminals.any(|info| info.id == terminal.info_id && is_of(given, info))
+        }
         kind => kind.node().is_some_and(|node| given.is_for(&node.path)),
     }
+}
+
+/// Returns whether a terminal from outside is what this is given for.
+fn is_of(given: &Given, info: &TerminalInfo) -> bool {
+    let own = Object::Terminal(info.rdev.into(), info.dev.into());
+    info.kind == KIND_EXTERNAL && given.object() == Some(own)
 }
 
 fn lead_one(
@@ -58,6 +81,11 @@ fn lead_one(
             words(mode),
             words(wanted)
         ));
+    }
+    if let FileKind::Unix(socket) = &file.kind
+        && !socket.queue.is_empty()
+    {
+        return Err("what waits in the program's own socket would be lost".into());
     }
     let is_read = wanted != libc::O_WRONLY as u32;
     let data = match &file.kind {

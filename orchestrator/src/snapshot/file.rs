@@ -81,6 +81,8 @@ pub enum FileKind {
     Terminal(Terminal),
     /// pidfd.
     PidFd(PidFd),
+    /// A file that is somebody else's at the restore (`--external file[...]`).
+    External(ExternalFile),
     /// One that whoever restores has given to the tree (`--inherit-fd`); in no image.
     Inherited(Inherited),
     /// BPF map.
@@ -146,6 +148,19 @@ pub struct GhostData {
     pub len: u64,
     /// Offset in the image `ghost-file-ID.img`.
     pub at: u64,
+}
+
+/// A file that is somebody else's at the restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExternalFile {
+    /// Key by which a restore is given it: `file[MOUNT:INODE]`.
+    pub key: Vec<u8>,
+    /// Offset.
+    pub pos: u64,
+    /// Mode with type bits.
+    pub mode: u32,
+    /// Size of a regular file.
+    pub size: Option<u64>,
 }
 
 /// A device node found by its path.

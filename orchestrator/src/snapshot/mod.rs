@@ -21,9 +21,9 @@ pub mod watch;
 
 pub use bpf::BpfMap;
 pub use file::{
-    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, FdEntry, Fifo, FileId, FileKind, FileLock,
-    Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile, Owner, PidFd,
-    PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
+    BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, ExternalFile, FdEntry, Fifo, FileId,
+    FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
+    Owner, PidFd, PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
 pub use ipc::{
     IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,

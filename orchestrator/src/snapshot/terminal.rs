@@ -54,6 +54,8 @@ pub struct TerminalInfo {
     pub packet_status: u8,
     /// Of a master: nobody has opened its slave yet.
     pub is_unopened: bool,
+    /// Process and number of a descriptor that is given for it (`--inherit-fd`); in no image.
+    pub given: Option<(i32, i32)>,
 }
 
 /// `struct termios2` without the padding.
@@ -106,8 +108,16 @@ pub enum Flow {
 pub const PTMX: u32 = 5 << 8 | 2;
 /// Type of pseudo-terminals in the images.
 pub const KIND_PTY: u32 = 1;
+/// Type of `/dev/console` in the images.
+pub const KIND_CONSOLE: u32 = 2;
+/// Type of virtual consoles in the images.
+pub const KIND_VIRTUAL: u32 = 3;
 /// Type of `/dev/tty` in the images.
 pub const KIND_CURRENT: u32 = 4;
+/// Type of a terminal in the images that is somebody else's at the restore (`--external tty[...]`).
+pub const KIND_EXTERNAL: u32 = 5;
+/// Type of serial lines in the images.
+pub const KIND_SERIAL: u32 = 6;
 
 impl TerminalInfo {
     /// Returns whether it is the master of a pseudo-terminal.
@@ -118,6 +128,11 @@ impl TerminalInfo {
     /// Returns whether it is a slave whose master was closed.
     pub fn is_hung_up(&self) -> bool {
         self.kind == KIND_PTY && self.rdev != PTMX && self.termios.is_none()
+    }
+
+    /// Returns whether it is one of the machine's, that is opened by its name.
+    pub fn is_of_machine(&self) -> bool {
+        matches!(self.kind, KIND_CONSOLE | KIND_VIRTUAL | KIND_SERIAL)
     }
 
     /// Returns the device number of the slave: by that the kernel names the terminal of a session.

@@ -60,6 +60,8 @@ const STOPPED: &str = "tests/victims/stopped.c";
 const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
+const PROCFILES_C: &str = "tests/victims/procfiles.c";
+const EXTERNAL: &str = "tests/tests/external.rs";
 const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
 const PIDFDS_C: &str = "tests/victims/pidfds.c";
 const SHM_C: &str = "tests/victims/shm.c";
@@ -281,7 +283,11 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "pseudo-terminals: output stopped", Kept, ["poll, TCXONC", "stop character, TCXONC", "ext_terminal.flow"], (PTYS_C, "its start character does not start it")),
     row(Descriptor, "pseudo-terminals: packet mode and its news", Kept, ["TIOCGPKT, read", "TIOCPKT; flushes are not told again", "tty_info_entry.packet_mode, ext_terminal.packet_status"], (PTYS_C, "status of packet mode")),
     row(Descriptor, "pseudo-terminals: slave closed, never opened, or hung up", Kept, ["poll", "TIOCGPTPEER, close; a hung-up slave may get another index", "ext_terminal.unopened"], (PTYS_C, "a slave that nobody opened")),
-    refused(Descriptor, "pseudo-terminals with a side outside, without --shell-job", "poll, stat, fd", (REFUSALS, "fn a_master_whose_slave_is_in_use_outside")),
+    row(Descriptor, "files, terminals and ends of sockets that are somebody else's, with --external", Kept, ["fdinfo, fstat", "--inherit-fd", "reg_file_entry.ext, tty_info_entry.type, unix_sk_entry.uflags"], (EXTERNAL, "fn a_file_of_another_mount")),
+    row(Descriptor, "terminals of the machine: /dev/console, virtual consoles, serial lines", Kept, ["fstat", "openat; their settings stay those of the machine, but for a session of the tree", "tty_info_entry.type"], (EXTERNAL, "fn a_terminal_of_the_machine")),
+    row(Descriptor, "files of /proc of processes of the tree, files of /sys", Kept, ["fd", "openat when all are born", "reg_file_entry"], (PROCFILES_C, "the stat of the dead")),
+    refused(Descriptor, "files of /proc of processes outside, of the dead, of threads", "fd", (REFUSALS, "fn files_of_other_processes")),
+    refused(Descriptor, "pseudo-terminals with a side outside, without --shell-job or --external", "poll, stat, fd", (REFUSALS, "fn a_master_whose_slave_is_in_use_outside")),
     untold(Descriptor, "input of a slave that nobody has opened yet", "write to the master"),
     row(Descriptor, "inotify: numbers, masks, what is watched", Kept, ["fdinfo, open_by_handle_at", "INOTIFY_IOC_SETNEXTWD, inotify_add_watch", "inotify_wd_entry"], (WATCHERS_C, "Numbers with gaps")),
     row(Descriptor, "inotify: events that wait", Kept, ["FIONREAD", "one event instead: IN_Q_OVERFLOW", "ext_inotify.overflow"], (WATCHERS_C, "IN_Q_OVERFLOW")),

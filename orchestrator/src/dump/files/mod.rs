@@ -6,6 +6,7 @@
 mod before;
 mod bpf;
 mod epoll;
+mod external;
 mod fetch;
 mod ghosts;
 mod irmap;
@@ -16,6 +17,7 @@ mod namespaces;
 mod notify;
 mod pidfds;
 mod pipes;
+mod proc;
 mod ptys;
 mod sockets;
 mod terminal;
@@ -23,6 +25,7 @@ mod terminal;
 use super::descriptor::{Class, Seen, classify};
 use crate::build_id::build_id;
 use crate::error::Refusal;
+use crate::external::External;
 use crate::procfs::{self, fdinfo};
 use crate::snapshot::*;
 use crate::support::{Loss, Lost};
@@ -76,6 +79,8 @@ pub struct FileTable {
     ghosts: Vec<FoundGhost>,
     links: Vec<FoundLink>,
     choices: Choices,
+    /// Processes of the tree, the dead too.
+    processes: BTreeSet<i32>,
     /// Mounts, once they were needed.
     mounts: Option<Vec<procfs::mountinfo::Mount>>,
     /// Descriptions for mappings, by path, inode of those that have none, and whether they can be written.
@@ -98,8 +103,8 @@ pub struct Choices {
     pub ghost_limit: u64,
     /// A file that was deleted under its name, and has others, gets one more.
     pub link_remap: bool,
-    /// Pipes whose other end may lie outside, by inode.
-    pub external_pipes: Vec<u64>,
+    /// What lies outside, and is somebody else's at the restore.
+    pub external: Vec<External>,
     /// Where else to look for names of what is watched.
     pub irmap_paths: Vec<std::path::PathBuf>,
     /// Locks on files are kept.
@@ -125,10 +130,11 @@ struct Known {
 type Refused = (String, String);
 
 impl FileTable {
-    /// Returns an empty table.
-    pub fn new(choices: Choices) -> Self {
+    /// Returns an empty table for a tree of these processes.
+    pub fn new(choices: Choices, processes: BTreeSet<i32>) -> Self {
         Self {
             choices,
+            processes,
             ..Self::default()
         }
     }
@@ -318,18 +324,24 @@ impl FileTable {
         let flags = seen.info.flags & !(libc::O_CLOEXEC as u32);
         let owner = seen.owner;
         let pos = seen.info.pos.max(0) as u64;
+        if let Some(file) = self.external_file(seen.info.mnt_id, &seen.stat, pos) {
+            return Ok(self.add(flags, owner, FileKind::External(file)));
+        }
         for line in &seen.info.other {
             let line = String::from_utf8_lossy(line);
             let what = format!("descriptor {}, {line}", seen.fd);
             self.losses.push(Loss::with(Lost::UnknownState, what));
         }
-        let class = classify(&Seen {
-            link: seen.link.clone(),
-            mode: seen.stat.mode,
-            rdev: seen.stat.rdev,
-            links: seen.stat.nlink.into(),
-            flags,
-        });
+        let class = match self.is_external_terminal(&seen.stat) {
+            true => Class::Terminal,
+            false => classify(&Seen {
+                link: seen.link.clone(),
+                mode: seen.stat.mode,
+                rdev: seen.stat.rdev,
+                links: seen.stat.nlink.into(),
+                flags,
+            }),
+        };
         let told = std::mem::replace(&mut seen.info.kind, fdinfo::Kind::Plain);
         let kind = match (class, told) {
             (Class::Path, _) => FileKind::Regular(self.path_file(&seen, pos)?),
@@ -410,6 +422,7 @@ impl FileTable {
         found: Option<&file::FileStat>,
         pos: u64,
     ) -> Result<RegularFile, Refused> {
+        self.check_proc(link)?;
         if stat.nlink == 0 {
             return self.ghost(own, stat, link, pos);
         }

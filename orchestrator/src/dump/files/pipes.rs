@@ -3,6 +3,7 @@
 use super::FileTable;
 use crate::dump::Error;
 use crate::error::Refusal;
+use crate::external::{External, Object};
 use crate::snapshot::*;
 use crate::sys::{self, Pid, RemoteFd, fd as kernel};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -54,7 +55,7 @@ impl FileTable {
 
     /// A pipe of which one end only is inside is refused, unless nobody has the other.
     pub(super) fn refuse_half_outside(&self, refusals: &mut Vec<Refusal>) {
-        let external = &self.choices.external_pipes;
+        let external: Vec<u64> = self.choices.external.iter().filter_map(pipe).collect();
         let half = self.pipes.iter().filter(|pipe| pipe.has != [true, true]);
         for pipe in half.filter(|pipe| !external.contains(&pipe.inode)) {
             let ready = sys::poll::poll_readable(&[pipe.end.as_fd()], Some(Duration::ZERO));
@@ -81,6 +82,14 @@ impl FileTable {
     pub fn read_pipes(&self) -> Result<[Vec<PipeBuffer>; 2], Error> {
         let read = |pipes: &[FoundPipe]| pipes.iter().map(read_pipe).collect::<Result<_, _>>();
         Ok([read(&self.pipes)?, read(&self.fifos)?])
+    }
+}
+
+/// Returns the inode of a pipe that the user leaves outside.
+fn pipe(external: &External) -> Option<u64> {
+    match external.object {
+        Some(Object::Pipe(inode)) => Some(inode),
+        _ => None,
     }
 }
 

@@ -45,13 +45,22 @@ pub struct Outside {
     pub all: bool,
     /// Those of these inodes.
     pub inodes: Vec<u32>,
+    /// Sockets of these inodes, or what they are connected to, may be given by whoever restores.
+    pub given: Vec<u32>,
     /// Connections that wait to be accepted are left out.
     pub skip_pending: bool,
 }
 
 impl Outside {
     fn allows(&self, one: u32, other: u32) -> bool {
-        self.all || self.inodes.contains(&one) || self.inodes.contains(&other)
+        self.all
+            || self.inodes.contains(&one)
+            || self.inodes.contains(&other)
+            || self.gives(one, other)
+    }
+
+    fn gives(&self, one: u32, other: u32) -> bool {
+        self.given.contains(&one) || self.given.contains(&other)
     }
 }
 
@@ -322,13 +331,14 @@ impl FileTable {
         }
         let own = asked_again(one)?;
         let name = terminated_name(socket::peer_name(own).unwrap_or_default());
+        let is_given = self.choices.outside.gives(one.ino, peer);
         let Some(fact) = self.unix_mut(one.id) else {
             return Ok(());
         };
         let is_stream = fact.kind != libc::SOCK_DGRAM;
         let reason = match name.first() {
-            None => {
-                "its other end is outside of what is dumped and has no name to connect to again"
+            None if !is_given => {
+                "its other end is outside of what is dumped and has no name to connect to again; --external unix[INODE] of it lets a restore be given another"
             }
             Some(byte) if !b"\0/".contains(byte) => {
                 "its other end is outside of what is dumped, and its name counts from a folder that is not known"
@@ -349,7 +359,7 @@ impl FileTable {
                 true => UnixState::Listening(0),
                 false => UnixState::Closed,
             },
-            name: Some(UnixName {
+            name: (!name.is_empty()).then(|| UnixName {
                 bytes: name,
                 ..UnixName::default()
             }),

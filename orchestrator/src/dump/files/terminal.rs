@@ -7,7 +7,10 @@ use super::{FileTable, Refused, regular_of};
 use crate::dump::Error;
 use crate::error::Refusal;
 use crate::procfs;
-use crate::snapshot::terminal::{KIND_CURRENT, KIND_PTY, PTMX, slave_index};
+use crate::snapshot::terminal::{
+    KIND_CONSOLE, KIND_CURRENT, KIND_EXTERNAL, KIND_PTY, KIND_SERIAL, KIND_VIRTUAL, PTMX,
+    slave_index,
+};
 use crate::snapshot::*;
 use crate::sys::{Pid, RemoteFd, file, poll, tty};
 use std::collections::BTreeSet;
@@ -47,16 +50,28 @@ impl FileTable {
         stat: &file::FileStat,
     ) -> Result<FileKind, Refused> {
         let path = link.strip_suffix(b" (deleted)").unwrap_or(link);
+        let is_external = self.is_external_terminal(stat);
         let mut info = identity(&own, stat);
+        if is_external {
+            info.kind = KIND_EXTERNAL;
+            info.index = None;
+            info.rdev = stat.packed_rdev() as u32;
+        }
         let is_known = self.terminals.iter().any(|known| known.id == info.id);
         if is_known && info.is_master() {
             let reason = "another master has this index, in another devpts, which is not kept yet";
             return Err((reason.into(), String::new()));
         }
-        let node = regular_of(path, stat, 0);
+        let node = match is_external {
+            true => RegularFile::default(),
+            false => regular_of(path, stat, 0),
+        };
         let info_id = info.id;
         if !is_known {
             describe(&mut info, &own, stat);
+            if is_external {
+                info.dev = stat.packed_dev() as u32;
+            }
             if let Some(line) = discipline(&info) {
                 let reason = format!("its line discipline is {line}, which is not kept");
                 return Err((reason, String::new()));
@@ -109,8 +124,18 @@ impl FileTable {
         }
         let masters: BTreeSet<u32> = self.masters().collect();
         let is_inside = |device: u32| slave_index(device).is_some_and(|i| masters.contains(&i));
+        // One of the machine's is opened again by its name, unless it is that of a session outside.
+        let is_free = |info: &TerminalInfo| {
+            let mut tasks = tasks.iter();
+            info.is_of_machine()
+                && (info.sid == 0 || tasks.any(|task| task.pid == info.sid && task.sid == info.sid))
+        };
         let is_outer = |info: &TerminalInfo| {
-            !info.is_master() && !info.is_hung_up() && !is_inside(info.terminal())
+            info.kind != KIND_EXTERNAL
+                && !is_free(info)
+                && !info.is_master()
+                && !info.is_hung_up()
+                && !is_inside(info.terminal())
         };
         for (info, found) in self.terminals.iter().zip(&self.found_terminals) {
             if is_outer(info) {
@@ -214,9 +239,9 @@ fn identity(own: &OwnedFd, stat: &file::FileStat) -> TerminalInfo {
             (KIND_PTY, Some(index), 2 * index)
         }
         (5, 0) => (KIND_CURRENT, None, 2 * OTHERS_FROM + device.unwrap_or(0)),
-        (5, 1) => (2, None, OTHERS_FROM + rdev),
-        (4, 0..=63) => (3, None, OTHERS_FROM + rdev),
-        _ => (6, None, OTHERS_FROM + rdev),
+        (5, 1) => (KIND_CONSOLE, None, OTHERS_FROM + rdev),
+        (4, 0..=63) => (KIND_VIRTUAL, None, OTHERS_FROM + rdev),
+        _ => (KIND_SERIAL, None, OTHERS_FROM + rdev),
     };
     let is_current = kind == KIND_CURRENT;
     TerminalInfo {

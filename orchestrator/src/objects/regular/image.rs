@@ -2,11 +2,13 @@
 
 use crate::image::error::{Checked, wrong};
 use crate::image::limits::path;
-use crate::snapshot::{OpenFile, RegularFile};
+use crate::snapshot::{ExternalFile, OpenFile, RegularFile};
 use proto::pb;
 
 /// Longest build id: SHA-512 is not in use, 64 bytes is its length.
 const MAX_BUILD_ID_WORDS: usize = 16;
+/// Most bytes of a key: what a path may have.
+const MAX_KEY: usize = 4096;
 /// How the record says that no mount id is recorded.
 const NO_MOUNT: i32 = -1;
 
@@ -28,6 +30,38 @@ pub(crate) fn to_record(
         build_id: fact.build_id.chunks(4).map(word).collect(),
         ..Default::default()
     }
+}
+
+/// Returns the record of a file that is somebody else's at the restore.
+pub(crate) fn external_to_record(
+    file: &OpenFile,
+    fown: pb::FownEntry,
+    fact: &ExternalFile,
+) -> pb::RegFileEntry {
+    pb::RegFileEntry {
+        id: file.id.0,
+        flags: file.flags,
+        pos: fact.pos,
+        fown,
+        name: fact.key.clone(),
+        size: fact.size,
+        ext: Some(true),
+        mode: Some(fact.mode),
+        ..Default::default()
+    }
+}
+
+/// Returns the file in `record` that is somebody else's.
+pub(crate) fn external_from_record(record: &pb::RegFileEntry) -> Checked<ExternalFile> {
+    if record.name.is_empty() || record.name.len() > MAX_KEY || record.name.contains(&0) {
+        return wrong!("a name of {} bytes is no key", record.name.len());
+    }
+    Ok(ExternalFile {
+        key: record.name.clone(),
+        pos: record.pos,
+        mode: record.mode.unwrap_or(0),
+        size: record.size,
+    })
 }
 
 /// Returns the fact in `record`.

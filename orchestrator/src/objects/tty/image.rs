@@ -28,7 +28,8 @@ pub(crate) fn to_record(
         tty_info_id: fact.info_id,
         flags: file.flags,
         fown,
-        regf_id: Some(regf_id),
+        // One that is given at the restore has no node.
+        regf_id: (!fact.node.path.is_empty()).then_some(regf_id),
     }
 }
 
@@ -181,6 +182,7 @@ pub(crate) fn info_from_record(record: &pb::TtyInfoEntry) -> Checked<TerminalInf
             Err(_) => return wrong!("a packet status that is no byte"),
         },
         is_unopened: ext.unopened.unwrap_or(false),
+        given: None,
     })
 }
 

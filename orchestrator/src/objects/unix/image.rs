@@ -163,9 +163,6 @@ pub(crate) fn from_record(record: &pb::UnixSkEntry) -> Checked<Result<UnixSocket
     }
     let name = name_from_record(record)?;
     let is_outside = record.uflags & OUTSIDE != 0;
-    if is_outside && name.is_none() {
-        return wrong!("a socket from outside without a name cannot be found");
-    }
     let ext = record.ext.clone().unwrap_or_default();
     let lost_peer = ext.lost_peer.map(name_from).transpose()?;
     Ok(Ok(UnixSocket {

@@ -101,6 +101,12 @@ impl<'a> Sockets<'a> {
             };
         }
         let peer = self.get(socket.peer);
+        if peer.is_some_and(|peer| peer.is_outside && peer.name.is_none()) {
+            return Err(format!(
+                "its other end was outside and has no name: give it with --inherit-fd fd[N]:socket[{}]",
+                socket.ino
+            ));
+        }
         if socket.peer != 0 && peer.is_none_or(|peer| peer.kind != socket.kind) {
             return Err(format!(
                 "its other end {} is not in the images",
