@@ -1,8 +1,9 @@
 //! Files that have lost their names, or what they had to do with: kept, and nothing of ours left in the file system.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Victim, assert_refused, orchestrator, root, said};
+use integration_tests::{Images, Program, Victim, assert_refused, orchestrator, root, said, skip};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 fn start(name: &str) -> Option<Victim> {
@@ -237,4 +238,60 @@ fn a_deleted_file_of_huge_pages() {
 #[test]
 fn a_private_mapping_of_a_file_of_huge_pages() {
     refused_of_huge_pages("private", &["private mapping", "hugetlbfs"]);
+}
+
+/// Mounts of the test's own, which go when this goes.
+struct Mounts(Vec<std::path::PathBuf>);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        for place in self.0.iter().rev() {
+            let _ = Command::new("umount").arg("-l").arg(place).status();
+        }
+    }
+}
+
+/// A file that was deleted, and is open by a mount that is read-only: it is made again in another mount of its file system.
+#[test]
+fn a_deleted_file_of_a_mount_that_is_read_only() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("names", Link::Dynamic) else {
+        return;
+    };
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let [writable, other] = ["writable", "other"].map(|name| folder.path().join(name));
+    let mut mounts = Mounts(Vec::new());
+    for place in [&writable, &other] {
+        std::fs::create_dir(place).expect("a folder");
+    }
+    let mut mount = |args: &[&str], place: &std::path::Path| {
+        let status = Command::new("mount").args(args).arg(place).status();
+        let is_done = status.is_ok_and(|status| status.success());
+        if is_done && !mounts.0.iter().any(|known| known == place) {
+            mounts.0.push(place.to_path_buf());
+        }
+        is_done
+    };
+    let from = writable.to_str().expect("UTF-8");
+    let are_there = mount(&["-t", "tmpfs", "none"], &writable)
+        && mount(&["--bind", from], &other)
+        && mount(&["-o", "remount,bind,ro"], &other);
+    if !are_there {
+        return skip("nothing can be mounted");
+    }
+    let file = writable.join("file");
+    std::fs::write(&file, "content").expect("a file");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).expect("its mode");
+    let seen = other.join("file");
+    let [seen, file] = [&seen, &file].map(|path| path.to_str().expect("UTF-8"));
+    let mut victim = program.start(&["readonly", seen, file]);
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    images.restore();
+    let left = std::fs::read_dir(&writable).expect("the folder").count();
+    assert_eq!(left, 0, "a name is left");
+    victim.check();
 }

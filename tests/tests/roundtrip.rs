@@ -184,6 +184,7 @@ victims! {
     sockets: "sockets" Dynamic,
     sockopts: "sockopts" Dynamic,
     procfiles: "procfiles" Dynamic,
+    names: "names" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

@@ -364,6 +364,9 @@ pub struct PreDumpArgs {
     /// Freeze this cgroup, given by its folder, until all threads are seized.
     #[arg(long, value_name = "PATH")]
     pub freeze_cgroup: Option<PathBuf>,
+    /// For those who serve, which this command does not: taken without effect.
+    #[arg(long, hide = true, value_name = "FD")]
+    status_fd: Option<i32>,
     #[arg(short = 'R', long = "leave-running", hide = true)]
     running: bool,
     #[arg(long, hide = true, value_name = "SIZE")]
@@ -520,6 +523,9 @@ pub struct RestoreArgs {
     /// Become the command after `--` once it runs.
     #[arg(long)]
     pub exec_cmd: bool,
+    /// For those who serve, which this command does not: taken without effect.
+    #[arg(long, hide = true, value_name = "FD")]
+    status_fd: Option<i32>,
     /// Command of --exec-cmd with its arguments.
     #[arg(last = true, value_name = "CMD", requires = "exec_cmd")]
     pub cmd: Vec<std::ffi::OsString>,

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use crate::image::ImageSet;
-use crate::procfs::mountinfo;
+use crate::procfs::mountinfo::{self, Mount};
 use crate::snapshot::{FileId, FileKind, Ghost, RegularFile, Snapshot, Watched};
 use crate::sys::{Pid, folder as sys_folder, handle};
 
@@ -29,6 +29,8 @@ const NAMES: u32 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     files: BTreeMap<u32, OwnedFd>,
+    /// By the other paths that one of them had, where they were deleted too.
+    names: BTreeMap<(u32, Vec<u8>), OwnedFd>,
     /// Those with other names, by what leads to each and the path that it had.
     linked: BTreeMap<(FileId, Vec<u8>), OwnedFd>,
     /// What is watched and has no path in the images, by device and inode.
@@ -42,12 +44,18 @@ impl Ghosts {
     pub(super) fn make(images: &ImageSet) -> Result<Self> {
         let mut ghosts = Self::default();
         for ghost in &images.snapshot.ghosts {
-            let Some(path) = path_of(&images.snapshot, ghost.id) else {
+            let paths = paths_of(&images.snapshot, ghost.id);
+            let Some((path, others)) = paths.split_first() else {
                 continue;
             };
             let image = images.ghosts.get(&ghost.id);
-            let made = make(ghost, &path, image).map_err(|source| failed(&path, source))?;
+            let made = make(ghost, (path, others), image);
+            let (made, names) = made.map_err(|source| failed(path, source))?;
             ghosts.files.insert(ghost.id, made);
+            for (name, own) in others.iter().zip(names) {
+                let name = name.as_os_str().as_bytes().to_vec();
+                ghosts.names.insert((ghost.id, name), own);
+            }
         }
         for regular in nodes(&images.snapshot) {
             let Some(id) = regular.link.filter(|_| regular.ghost.is_none()) else {
@@ -94,7 +102,10 @@ impl Ghosts {
 
     /// Has a path lead to what it was, and returns whether it is one of these.
     fn lead_one(&self, regular: &mut RegularFile) -> bool {
-        let ghost = regular.ghost.and_then(|id| self.files.get(&id));
+        let ghost = regular.ghost.and_then(|id| {
+            let named = self.names.get(&(id, regular.path.clone()));
+            named.or(self.files.get(&id))
+        });
         let linked = regular.link.map(|id| (id, regular.path.clone()));
         let linked = linked.and_then(|key| self.linked.get(&key));
         let Some(fd) = ghost.or(linked) else {
@@ -149,12 +160,16 @@ fn failed(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Returns the path that a deleted file had.
-fn path_of(snapshot: &Snapshot, id: u32) -> Option<PathBuf> {
-    nodes(snapshot)
-        .filter(|regular| regular.ghost == Some(id))
-        .map(path)
-        .next()
+/// Returns the paths that a deleted file had, the first of them first.
+fn paths_of(snapshot: &Snapshot, id: u32) -> Vec<PathBuf> {
+    let of_it = nodes(snapshot).filter(|regular| regular.ghost == Some(id));
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in of_it.map(path) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
 }
 
 /// Returns all that is found by its path: what is open, and what is watched.
@@ -189,10 +204,15 @@ fn linked(link: &Path, path: &Path) -> io::Result<OwnedFd> {
     opened.map_err(|error| error.errno.into())
 }
 
-fn make(ghost: &Ghost, path: &Path, image: Option<&File>) -> io::Result<OwnedFd> {
+/// Makes a deleted file, and returns it by its path, and by the others that it had.
+fn make(
+    ghost: &Ghost,
+    (path, others): (&Path, &[PathBuf]),
+    image: Option<&File>,
+) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
     let folders = Folders::make(path)?;
     let made = match ghost.mode & libc::S_IFMT {
-        libc::S_IFREG => regular(ghost, path, image),
+        libc::S_IFREG => return regular(ghost, (path, others), image),
         libc::S_IFDIR => folder(ghost, path),
         libc::S_IFLNK => symlink(ghost, path),
         kind @ (libc::S_IFIFO | libc::S_IFCHR | libc::S_IFBLK | libc::S_IFSOCK) => {
@@ -201,22 +221,64 @@ fn make(ghost: &Ghost, path: &Path, image: Option<&File>) -> io::Result<OwnedFd>
         _ => Err(io::Error::other("of its kind none can be made")),
     };
     drop(folders);
-    made
+    Ok((made?, Vec::new()))
 }
 
-fn regular(ghost: &Ghost, path: &Path, image: Option<&File>) -> io::Result<OwnedFd> {
+fn regular(
+    ghost: &Ghost,
+    (path, others): (&Path, &[PathBuf]),
+    image: Option<&File>,
+) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
-    let (file, name) = under_free_name(path, |name| options.open(name))?;
+    let make = |name: &Path| options.open(name);
+    let (made, seen) = match under_free_name(path, make) {
+        // Its mount is read-only, and another of the same file system need not be.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            let place = writable(path).ok_or(error)?;
+            let (file, name) = under_free_name(&place, make)?;
+            let seen = path.with_file_name(name.file_name().unwrap_or_default());
+            ((file, name), Some(sys_folder::open_path(&seen)))
+        }
+        made => (made?, None),
+    };
+    let (file, name) = made;
+    let names = others.iter().map(|other| linked(&name, other));
+    let names: io::Result<Vec<OwnedFd>> = names.collect();
     std::fs::remove_file(&name)?;
+    let names = names?;
     file.set_len(ghost.size)?;
     if let Some(image) = image {
         fill(ghost, &file, image)?;
     }
     settle(ghost, &file)?;
+    if let Some(seen) = seen {
+        return Ok((seen.map_err(|error| error.errno)?, names));
+    }
     // Who has it open for writing keeps it from being executed.
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(File::open(link)?.into())
+    Ok((File::open(link)?.into(), names))
+}
+
+/// Returns where a path of a mount that is read-only lies in another mount of the same file system that is not.
+fn writable(path: &Path) -> Option<PathBuf> {
+    let mounts = mountinfo::read(Pid::this()).ok()?;
+    let place = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+    let around = |mount: &&Mount| path.starts_with(place(&mount.mount_point));
+    let depth = |mount: &&Mount| mount.mount_point.len();
+    let own = mounts.iter().filter(around).max_by_key(depth)?;
+    let inner = path.strip_prefix(place(&own.mount_point)).ok()?;
+    let inner = place(&own.root).join(inner);
+    let others = mounts.iter().filter(|mount| mount.dev == own.dev);
+    let mut all = others.filter_map(|mount| {
+        let below = inner.strip_prefix(place(&mount.root)).ok()?;
+        let is_writable = mount
+            .options
+            .split(|byte| *byte == b',')
+            .all(|word| word != b"ro");
+        is_writable.then(|| place(&mount.mount_point).join(below))
+    });
+    all.find(|found| found.parent().is_some_and(Path::exists))
 }
 
 fn folder(ghost: &Ghost, path: &Path) -> io::Result<OwnedFd> {

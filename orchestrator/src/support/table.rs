@@ -60,6 +60,7 @@ const STOPPED: &str = "tests/victims/stopped.c";
 const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
+const NAMES_C: &str = "tests/victims/names.c";
 const PROCFILES_C: &str = "tests/victims/procfiles.c";
 const EXTERNAL: &str = "tests/tests/external.rs";
 const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
@@ -271,6 +272,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     untold(Descriptor, "SO_BUSY_POLL_BUDGET, SO_INQ of a Unix socket", "setsockopt"),
     row(Descriptor, "file locks and leases", Kept, ["fdinfo", "fcntl, flock; with --file-locks", "file_lock_entry"], (LOCKS_C, "F_OFD_GETLK")),
     row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
+    row(Descriptor, "deleted files: all names that they had, mounts that are read-only", Kept, ["fd", "link, open, unlink; made in another mount of the file system", "remap_file_path_entry"], (NAMES_C, "called(two")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
     refused(Descriptor, "sockets of other families than Unix", "fd", (REFUSALS, "fn a_netlink_socket")),
     refused(Descriptor, "Unix sockets whose other end is outside, without --ext-unix-sk", "sock_diag", (REFUSALS, "fn a_connection_that_leaves_the_tree")),

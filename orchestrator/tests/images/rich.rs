@@ -175,6 +175,7 @@ fn terminal() -> TerminalInfo {
         packet_mode: true,
         packet_status: 36,
         is_unopened: true,
+        given: None,
         flow: Flow::Held,
         termios_locked: Some(Termios {
             flags: [0, 0, 0, 8],
