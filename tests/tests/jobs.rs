@@ -9,7 +9,8 @@ const CYCLES: usize = 3;
 /// Time that a job runs between them.
 const A_WHILE: Duration = Duration::from_millis(300);
 
-/// Runs a script that writes READY when it is about to begin and PASS when its result is right.
+/// Runs a script that writes READY when it is about to begin and PASS when its result is right. One that could be over too soon
+/// waits before its end for the file `finish` beside its output.
 fn goes_on(interpreter: &str, script: &str) {
     if !root() || !present(interpreter) {
         return;
@@ -33,6 +34,7 @@ fn goes_on(interpreter: &str, script: &str) {
         victim.reap_with(&pids);
         images.restore();
     }
+    std::fs::write(victim.folder().join("finish"), "").expect("written");
     let over = wait_until(|| victim.verdict().is_some() || !victim.lives());
     assert!(over, "the job does not end: [{}]", victim.text());
     assert_eq!(
@@ -49,7 +51,7 @@ fn a_pool_of_python_in_the_middle_of_a_map() {
     goes_on(
         "python3",
         r#"
-import multiprocessing, sys
+import multiprocessing, os, sys, time
 
 def work(number):
     result = 0
@@ -62,6 +64,8 @@ if __name__ == "__main__":
     say("READY")
     with multiprocessing.Pool(4) as pool:
         results = pool.map(work, range(700), chunksize=1)
+        while not os.path.exists(os.path.dirname(sys.argv[1]) + "/finish"):
+            time.sleep(0.02)
     right = len(results) == 700 and all(results[number] == work(number) for number in range(0, 700, 20))
     say("PASS" if right else "FAIL: another result")
 "#,
@@ -78,7 +82,8 @@ output=$1
 folder=$(dirname "$output")
 ( sleep 1; echo over > "$folder/background" ) &
 echo READY >> "$output"
-sum=$( ( for i in $(seq 1 3000); do echo "line $i"; [ $((i % 20)) = 0 ] && sleep 0.01; done ) |
+sum=$( ( for i in $(seq 1 3000); do echo "line $i"; [ $((i % 20)) = 0 ] && sleep 0.01; done
+    until [ -e "$folder/finish" ]; do sleep 0.02; done ) |
     sed 's/line/other/' | awk '{sum += $2; print $2} END {print "sum", sum}' | tail -n 1)
 wait
 if [ "$sum" = "sum 4501500" ] && [ "$(cat "$folder/background")" = over ]; then
@@ -114,7 +119,7 @@ done
 {
     echo 'OBJECTS = $(patsubst %.c,%.o,$(wildcard *.c))'
     echo 'prog: $(OBJECTS)'
-    printf '\tcc -o $@ $(OBJECTS)\n'
+    printf '\tuntil [ -e ../finish ]; do sleep 0.02; done; cc -o $@ $(OBJECTS)\n'
     echo '%.o: %.c'
     printf '\tsleep 0.5; cc -O2 -c -o $@ $<\n'
 } > Makefile
