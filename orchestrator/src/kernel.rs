@@ -11,11 +11,12 @@ use object::{Object, ObjectSymbol};
 use crate::blobs;
 use crate::image::ImageSet;
 use crate::objects::aio::{self, RingState};
+use crate::objects::inet;
 use crate::plan::host::{HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
 use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
-use crate::snapshot::{Creds, Limit, Mm, PAGE_SIZE, PageLocation, TerminalInfo, VmaKind};
-use crate::sys::{self, Pid, Tid, file, process, sched};
+use crate::snapshot::{Creds, FileKind, Limit, Mm, PAGE_SIZE, PageLocation, TerminalInfo, VmaKind};
+use crate::sys::{self, Pid, Tid, file, process, sched, socket};
 
 /// A question that the system did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +82,26 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
         inotify_max_events: number(MAX_QUEUED_EVENTS).map_or(0, |most| most as u32),
         xcr0: arch::native::xstate::enabled(),
         rings: rings(images),
+        interfaces: interfaces(images),
         segments: match images.snapshot.segments.is_empty() || images.snapshot.ipc.is_some() {
             true => Vec::new(),
             false => host_segments()?,
         },
     })
+}
+
+/// Returns the interfaces that sockets of the images name, as far as they are here.
+fn interfaces(images: &ImageSet) -> BTreeMap<Vec<u8>, u32> {
+    let files = images.snapshot.files.iter();
+    let sockets = files.filter_map(|file| match &file.kind {
+        FileKind::Inet(socket) => Some(socket),
+        _ => None,
+    });
+    let names = sockets.flat_map(inet::plan::names);
+    let names = names.filter(|name| !name.is_empty());
+    names
+        .filter_map(|name| Some((name.clone(), socket::interface_index(name)?)))
+        .collect()
 }
 
 fn host_segments() -> Result<Vec<HostSegment>> {

@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod lazy;
 pub mod memory;
 pub mod netlink;
+pub mod network;
 pub mod objects;
 pub mod page_server;
 pub mod plan;

@@ -57,6 +57,8 @@ common! {
     FIFO_DATA = 0x5933_3054;
     /// `sk-queues.img`.
     SK_QUEUES = 0x5626_4026;
+    /// `tcp-stream-INODE.img`, the inode in hexadecimal.
+    TCP_STREAM = 0x5146_5506;
     /// `bpfmap-data.img`.
     BPFMAP_DATA = 0x6432_4033;
     /// `ipcns-var-ID.img`.

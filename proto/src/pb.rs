@@ -1236,6 +1236,43 @@ pub struct ExtSkOption {
     #[prost(uint64, required, tag = "2")]
     pub value: u64,
 }
+/// Of inet_sk_entry: what its other fields have no room for.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtInetSk {
+    /// Options of protocols that are not as in a new socket.
+    #[prost(message, repeated, tag = "1")]
+    pub option: ::prost::alloc::vec::Vec<ExtInetOption>,
+    /// Multicast groups that it is a member of.
+    #[prost(message, repeated, tag = "2")]
+    pub group: ::prost::alloc::vec::Vec<ExtInetGroup>,
+    /// Of a connection of TCP that is over: the port and the address that it had, as they are on the wire. It does not hold
+    /// them any more.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub past_name: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+}
+/// getsockopt(2). An interface is told by its name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtInetOption {
+    #[prost(uint32, required, tag = "1")]
+    pub level: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub number: u32,
+    #[prost(bytes = "vec", required, tag = "3")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
+/// MCAST_MSFILTER: addresses have 4 or 16 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtInetGroup {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub interface: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub group: ::prost::alloc::vec::Vec<u8>,
+    /// Only these senders are heard; else all but these.
+    #[prost(bool, required, tag = "3")]
+    pub include: bool,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub source: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
 /// Of sk_packet_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtSkPacket {
@@ -2288,6 +2325,8 @@ pub struct InetSkEntry {
     pub shutdown: ::core::option::Option<i32>,
     #[prost(message, optional, tag = "20")]
     pub tcp_opts: ::core::option::Option<TcpOptsEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtInetSk>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IpOptsEntry {

@@ -47,6 +47,13 @@ fn lossy(kind: &str, words: &[&str]) {
 }
 
 #[test]
+fn what_waits_in_a_socket_of_the_network() {
+    if let Some(victim) = start("datagram") {
+        named(victim, &["datagrams", "UDP socket"]);
+    }
+}
+
+#[test]
 fn nothing() {
     lossy("nothing", &[]);
 }

@@ -75,6 +75,22 @@ fn a_netlink_socket() {
 }
 
 #[test]
+fn a_connection_of_tcp_that_waits() {
+    let words = ["descriptor 4", "1 connections wait", "--skip-in-flight"];
+    refused("queued", &words);
+}
+
+#[test]
+fn a_corked_socket() {
+    refused("corked", &["descriptor 4", "corked"]);
+}
+
+#[test]
+fn an_mptcp_socket() {
+    refused("mptcp", &["descriptor 4", "is not kept yet"]);
+}
+
+#[test]
 fn a_connection_that_leaves_the_tree() {
     refused("leaving", &["descriptor 4", "outside", "--ext-unix-sk"]);
 }

@@ -185,6 +185,7 @@ victims! {
     sockopts: "sockopts" Dynamic,
     procfiles: "procfiles" Dynamic,
     names: "names" Dynamic,
+    inet: "inet" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

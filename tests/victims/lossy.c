@@ -1,5 +1,6 @@
 /* Has one thing that a dump names as not kept, named by the second argument, and can live without it. */
 #include "victim.h"
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
@@ -31,6 +32,14 @@ int main(int argc, char **argv)
 		struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT};
 		MUST(epoll_ctl(poller, EPOLL_CTL_ADD, counter, &event));
 		CHECK(epoll_wait(poller, &event, 1, 0) == 1, "set-up: no event");
+	} else if (!strcmp(kind, "datagram")) {
+		/* At an address of its own: nobody else takes it meanwhile. */
+		struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f4e0000 | (getpid() & 0xffff))};
+		socklen_t length = sizeof name;
+		int one = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+		MUST(bind(one, (struct sockaddr *)&name, sizeof name));
+		MUST(getsockname(one, (struct sockaddr *)&name, &length));
+		MUST(sendto(one, "x", 1, 0, (struct sockaddr *)&name, sizeof name));
 	} else if (!strcmp(kind, "hint")) {
 		uint64_t hint = 2;
 		int memory = MUST(memfd_create("short-lived", 0));

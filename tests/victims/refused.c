@@ -10,6 +10,8 @@
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/file.h>
 #include <sys/fanotify.h>
 #include <sys/ioctl.h>
@@ -89,6 +91,37 @@ static void socket_check(void)
 	int on = 0;
 	socklen_t length = sizeof on;
 	CHECK(!getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &length) && on, "it does not listen");
+}
+
+/* A connection waits to be accepted. */
+static void queued_up(void)
+{
+	struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof name;
+	fd = MUST(socket(AF_INET, SOCK_STREAM, 0));
+	MUST(bind(fd, (struct sockaddr *)&name, sizeof name));
+	MUST(listen(fd, 3));
+	MUST(getsockname(fd, (struct sockaddr *)&name, &length));
+	int client = MUST(socket(AF_INET, SOCK_STREAM, 0));
+	MUST(connect(client, (struct sockaddr *)&name, sizeof name));
+}
+
+static void corked_up(void)
+{
+	struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	fd = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+	MUST(sendto(fd, "a part", 6, MSG_MORE, (struct sockaddr *)&name, sizeof name));
+}
+
+/* Where the kernel has no MPTCP, one that is corked. */
+static void mptcp_up(void)
+{
+	int on = 1;
+	fd = socket(AF_INET, SOCK_STREAM, 262);
+	if (fd < 0) {
+		fd = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+		MUST(setsockopt(fd, IPPROTO_UDP, UDP_CORK, &on, sizeof on));
+	}
 }
 
 static void netlink_up(void)
@@ -372,6 +405,9 @@ static const struct {
 } kinds[] = {
 	{"socket", socket_up, socket_check},
 	{"netlink", netlink_up, netlink_check},
+	{"queued", queued_up, netlink_check},
+	{"corked", corked_up, netlink_check},
+	{"mptcp", mptcp_up, netlink_check},
 	{"leaving", leaving_up, leaving_check},
 	{"waiting", waiting_up, waiting_check},
 	{"fanotify", fanotify_up, fanotify_check},

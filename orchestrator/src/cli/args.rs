@@ -36,6 +36,8 @@ pub enum Command {
     Dedup(DedupArgs),
     /// End the tracking of changes that a pre-dump began.
     Untrack(UntrackArgs),
+    /// Let the network through again to connections that were dumped and are not restored.
+    Unlock(UnlockArgs),
     /// Keep track between dumps.
     #[command(hide = true)]
     Keeper(KeeperArgs),
@@ -105,8 +107,16 @@ pub struct OutsideArgs {
 /// change nothing; a task that holds such an object is refused by the object's name.
 #[derive(Debug, Args)]
 pub struct Permissions {
-    #[arg(long, hide = true)]
-    tcp_established: bool,
+    /// Keep connections of TCP.
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Leave connections of TCP out: their sockets are closed.
+    #[arg(long)]
+    pub tcp_close: bool,
+    /// With `dump`: how the network is kept away from connections of TCP until they are restored: nftables, or skip where
+    /// somebody else does it.
+    #[arg(long, value_name = "WAY", default_value = "nftables", value_parser = ["nftables", "skip"])]
+    pub network_lock: String,
     /// With `dump`: keep connections of Unix sockets that leave what is dumped, or those of one inode.
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "INODE")]
     ext_unix_sk: Vec<String>,
@@ -145,6 +155,23 @@ pub struct Permissions {
 }
 
 impl Permissions {
+    /// Returns what becomes of connections of TCP.
+    pub fn connections(&self) -> crate::objects::inet::collect::Choices {
+        crate::objects::inet::collect::Choices {
+            skip_pending: self.skip_in_flight,
+            keep_connections: self.tcp_established,
+            close_connections: self.tcp_close,
+        }
+    }
+
+    /// Returns how the network is kept away from them.
+    pub fn network_lock(&self) -> crate::network::Method {
+        match &*self.network_lock {
+            "skip" => crate::network::Method::Skip,
+            _ => crate::network::Method::Nftables,
+        }
+    }
+
     /// Returns which connections of Unix sockets may leave what is dumped.
     ///
     /// # Errors
@@ -404,6 +431,18 @@ pub struct UntrackArgs {
     /// Process that was pre-dumped.
     #[arg(value_name = "PID", value_parser = parse_pid)]
     pub pid: i32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
+/// Options of `unlock`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct UnlockArgs {
+    /// Root of the tree that was dumped; all of them unless given.
+    #[arg(value_name = "PID", value_parser = parse_pid)]
+    pub pid: Option<i32>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "flattened into the help as they are")]
     pub common: CommonArgs,

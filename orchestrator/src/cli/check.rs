@@ -151,6 +151,24 @@ const FEATURES: &[Feature] = &[
         probe: sockopt_buf_lock,
     },
     Feature {
+        name: "network_lock_nftables",
+        what: "keeping the network away from connections (nftables)",
+        required: false,
+        probe: || crate::netlink::nft::tables().is_ok(),
+    },
+    Feature {
+        name: "tcp_half_closed",
+        what: "connections of TCP with a closed half (4.7)",
+        required: false,
+        probe: || crate::objects::inet::repair::is_known(),
+    },
+    Feature {
+        name: "ipv6_freebind",
+        what: "IPV6_FREEBIND (4.15)",
+        required: false,
+        probe: || has_option(libc::AF_INET6, libc::IPPROTO_IPV6, 78),
+    },
+    Feature {
         name: "sched_debug",
         what: "how long a thread has slept (/proc/PID/sched)",
         required: false,
@@ -198,6 +216,14 @@ fn one(name: &str) -> anyhow::Result<ExitCode> {
         Some(feature) => anyhow::bail!("feature {name} is missing here: {}", feature.what),
         None => anyhow::bail!("feature {name} is not known here; --feature list names all"),
     }
+}
+
+/// Returns whether new sockets have an option.
+fn has_option(family: i32, level: i32, option: i32) -> bool {
+    let socket = crate::sys::socket::make(family, libc::SOCK_STREAM, 0);
+    socket.is_ok_and(|socket| {
+        crate::sys::socket::option_of(&socket, level, option, &mut [0; 4]).is_ok()
+    })
 }
 
 fn exists(path: &str) -> bool {

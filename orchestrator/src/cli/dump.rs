@@ -49,6 +49,8 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         packing: args.compress.or(args.checksum.then_some(Packing::Plain)),
         shell_job: args.common.shell_job,
         outside: args.permissions.outside()?,
+        connections: args.permissions.connections(),
+        network_lock: args.permissions.network_lock(),
         timeout: Duration::from_secs(args.timeout),
         freeze_cgroup: args.freeze_cgroup.clone(),
         rounds: rounds(&args.rounds, args.rounds.track_mem && after != After::Kill),

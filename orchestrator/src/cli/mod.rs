@@ -13,6 +13,7 @@ pub mod restore;
 pub mod rounds;
 pub mod say;
 pub mod server;
+pub mod unlock;
 
 use anyhow::Context as _;
 use args::{Cli, Command, CommonArgs};
@@ -63,6 +64,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }),
         Some(Command::Untrack(untrack)) => finish(&untrack.common, "untrack", || {
             self::rounds::untrack(&untrack).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::Unlock(unlock)) => finish(&unlock.common, "unlock", || {
+            self::unlock::run(&unlock).map(|()| ExitCode::SUCCESS)
         }),
         Some(Command::Keeper(args)) => crate::keeper::run(args.pid, args.started, &args.keep),
         Some(Command::Restore(restore)) => {

@@ -41,6 +41,8 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         shell_job: args.common.shell_job,
         foreground: waits,
         leave_stopped: args.leave_stopped,
+        tcp_established: args.permissions.tcp_established,
+        tcp_close: args.permissions.tcp_close,
         dedup: args.auto_dedup,
         lazy: args
             .lazy_pages

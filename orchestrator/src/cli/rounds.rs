@@ -49,6 +49,8 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         packing: None,
         shell_job: true,
         outside: Default::default(),
+        connections: Default::default(),
+        network_lock: Default::default(),
         timeout: Duration::from_secs(args.timeout),
         freeze_cgroup: args.freeze_cgroup.clone(),
         rounds: rounds(&args.rounds, true),

@@ -75,6 +75,7 @@ fn choices(settings: &Settings) -> Choices {
         file_locks: settings.file_locks,
         shell_job: settings.shell_job,
         outside: settings.outside.clone(),
+        connections: settings.connections,
     }
 }
 

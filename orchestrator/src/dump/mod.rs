@@ -6,6 +6,7 @@
 mod areas;
 mod ask;
 mod collect;
+mod connections;
 mod descriptor;
 mod drain;
 mod files;
@@ -26,6 +27,7 @@ use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected};
 use crate::keeper;
 use crate::memory::{self, output::PageOutput};
+use crate::network::Method;
 use crate::procfs;
 use crate::snapshot::{Origin, Snapshot};
 use crate::stages::{self, Stage, Stages};
@@ -35,6 +37,7 @@ use crate::sys::{self, Pid};
 use crate::tracee::{self, Frozen, Tree};
 use crate::wire::protocol::Holder;
 use collect::{Facts, collect};
+use connections::Connections;
 use drain::{Drained, Drains, drain_all};
 use files::Before;
 pub use files::Outside;
@@ -89,6 +92,10 @@ pub struct Settings {
     pub shell_job: bool,
     /// Connections of Unix sockets that leave the tree.
     pub outside: Outside,
+    /// Connections of TCP.
+    pub connections: crate::objects::inet::collect::Choices,
+    /// How the network is kept away from connections that are kept.
+    pub network_lock: Method,
     /// Time after which freezing is given up; zero = never.
     pub timeout: Duration,
     /// This cgroup stands still while the threads are seized.
@@ -151,6 +158,21 @@ pub enum Error {
     /// Whoever asked for pages.
     #[error("the pages of the frozen process were not all handed out")]
     HandOut(#[from] Box<crate::page_server::Error>),
+    /// Connections cannot be kept safe.
+    #[error(
+        "cannot lock the network by nftables; use --network-lock skip where it is locked by somebody else"
+    )]
+    NetworkLock(#[source] std::io::Error),
+    /// A connection.
+    #[error("task {task}: {object}: {reason}")]
+    Connection {
+        /// The process.
+        task: i32,
+        /// The descriptor.
+        object: String,
+        /// Why it cannot be kept.
+        reason: String,
+    },
     /// A pipe of the target.
     #[error("cannot read what a pipe holds")]
     Pipe(#[source] std::io::Error),
@@ -245,6 +267,10 @@ fn dump_tree(
     let mut origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
     origin.run_id = Some(tracking.run_id.clone());
     let links = facts.files.make_links().map_err(put_back)?;
+    let mut connections =
+        Connections::read(&mut facts.files, settings, &tracking.run_id).map_err(put_back)?;
+    origin.network_lock = settings.network_lock;
+    origin.tcp_close = settings.connections.close_connections;
     tell_phase("asked", frozen_at);
     let drains = Drains {
         writer: &mut writer,
@@ -261,6 +287,8 @@ fn dump_tree(
     let tree = cure_all(infected).map_err(put_back)?;
     let tree = match settings.after {
         After::Run => {
+            // They go on where the tree does.
+            drop(std::mem::take(&mut connections));
             // The image set is written beside the running target: all that it needs is here.
             tree.into_iter().for_each(Frozen::release);
             Vec::new()
@@ -281,7 +309,7 @@ fn dump_tree(
         // The images are there, whatever the script says.
         links.keep();
         passed.map_err(put_back)?;
-        end(tree, settings.after).map_err(put_back)?;
+        end(tree, settings.after, connections).map_err(put_back)?;
     } else {
         passed.map_err(put_back)?;
     }
@@ -388,16 +416,19 @@ fn cure_all(infected: Vec<Infected>) -> Result<Vec<Frozen>, Error> {
     Ok(cured.collect::<Result<_, _>>()?)
 }
 
-fn end(tree: Vec<Frozen>, after: After) -> Result<(), Error> {
+fn end(tree: Vec<Frozen>, after: After, mut connections: Connections) -> Result<(), Error> {
     match after {
         After::Kill => {
+            connections.make_lasting()?;
             // Should we end in the middle of it, it is done all the same: there is no half of a tree.
             tree.iter().try_for_each(Frozen::doom)?;
+            connections.silence();
             // Children first: their parents' ends would make them somebody else's. Those of one generation end together.
             for generation in generations(tree).into_iter().rev() {
                 generation.iter().try_for_each(Frozen::kill)?;
                 generation.into_iter().for_each(Frozen::await_end);
             }
+            connections.keep();
         }
         After::Run => tree.into_iter().for_each(Frozen::release),
         After::Stop => tree.into_iter().for_each(Frozen::release_stopped),

@@ -6,7 +6,7 @@ use proto::pb::FdTypes;
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
 use crate::objects::{
-    bpfmap, device, epoll, eventfd, fanotify, fifo, inotify, memfd, namespace, pidfd, pipe,
+    bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, namespace, pidfd, pipe,
     regular, signalfd, timerfd, tty, unix,
 };
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
@@ -79,6 +79,7 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Pipe(_) => FdTypes::Pipe,
         FileKind::Fifo(_) => FdTypes::Fifo,
         FileKind::Unix(_) => FdTypes::Unixsk,
+        FileKind::Inet(_) => FdTypes::Inetsk,
         FileKind::EventFd(_) => FdTypes::Eventfd,
         FileKind::Epoll(_) => FdTypes::Eventpoll,
         FileKind::TimerFd(_) => FdTypes::Timerfd,
@@ -114,6 +115,7 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         FileKind::Pipe(fact) => record.pipe = Some(pipe::image::to_record(file, fown, fact)),
         FileKind::Fifo(fact) => record.fifo = Some(fifo::image::to_record(file, fact, node_id)),
         FileKind::Unix(fact) => record.usk = Some(unix::image::to_record(file, fown, fact)),
+        FileKind::Inet(fact) => record.isk = Some(inet::image::to_record(file, fown, fact)),
         FileKind::EventFd(fact) => record.efd = Some(eventfd::image::to_record(file, fown, fact)),
         FileKind::Epoll(fact) => record.epfd = Some(epoll::image::to_record(file, fown, fact)),
         FileKind::TimerFd(fact) => record.tfd = Some(timerfd::image::to_record(file, fown, fact)),
@@ -182,14 +184,10 @@ pub(super) fn from_record<'a>(
             let kind = fifo::image::from_record(part, regular::image::from_record(node)?);
             (part.id, node.flags, &node.fown, FileKind::Fifo(kind))
         }
-        FdTypes::Unixsk => {
-            let part = part(&record.usk)?;
-            let kind = match unix::image::from_record(part)? {
-                Ok(socket) => FileKind::Unix(socket),
-                Err(name) => return Ok(unsupported(record.id, name)),
-            };
-            (part.id, part.flags, &part.fown, kind)
-        }
+        FdTypes::Unixsk | FdTypes::Inetsk => match socket(sort, record)? {
+            Ok(parts) => parts,
+            Err(name) => return Ok(unsupported(record.id, name)),
+        },
         FdTypes::Eventfd => {
             let part = part(&record.efd)?;
             let kind = FileKind::EventFd(eventfd::image::from_record(part)?);
@@ -264,6 +262,18 @@ pub(super) fn from_record<'a>(
 /// Id, flags, owner and kind of an open file description.
 type Parts<'a> = (u32, u32, &'a pb::FownEntry, FileKind);
 
+/// Returns a socket, or the name of what it is that is not restored yet.
+fn socket(sort: FdTypes, record: &pb::FileEntry) -> Checked<Result<Parts<'_>, String>> {
+    if sort == FdTypes::Unixsk {
+        let part = part(&record.usk)?;
+        let socket = unix::image::from_record(part)?;
+        return Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Unix(socket))));
+    }
+    let part = part(&record.isk)?;
+    let socket = inet::image::from_record(part)?;
+    Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Inet(socket))))
+}
+
 /// Returns what watches file systems.
 fn watcher(sort: FdTypes, record: &pb::FileEntry) -> Checked<Parts<'_>> {
     if sort == FdTypes::Inotify {
@@ -311,7 +321,6 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 /// Returns the words for a kind that this build does not restore.
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
-        FdTypes::Inetsk => "internet socket",
         FdTypes::Packetsk => "packet socket",
         FdTypes::Netlinksk => "netlink socket",
         FdTypes::Tunf => "TUN/TAP device",

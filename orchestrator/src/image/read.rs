@@ -14,7 +14,8 @@ use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
 use super::{check, compat, files, ipc, parents, task};
-use crate::objects::{bpfmap, locks, memfd, pipe, seccomp, shm, tty, unix};
+use crate::network::Method;
+use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileId, FileKind, Origin, PipeBuffer, SeccompMode, SharedMemory, Snapshot, Task,
     TerminalInfo,
@@ -123,6 +124,11 @@ impl Reader {
         self.snapshot.origin = Origin {
             wall_clock_ns: inventory.ext.as_ref().and_then(|ext| ext.wall_clock_ns),
             uptime_us: inventory.dump_uptime,
+            tcp_close: inventory.tcp_close == Some(true),
+            network_lock: match inventory.network_lock_method {
+                Some(super::write::SKIP) => Method::Skip,
+                _ => Method::Nftables,
+            },
             run_id: run_id.map(|id| String::from_utf8_lossy(id).into_owned()),
             root_ids: inventory
                 .root_ids
@@ -199,6 +205,7 @@ impl Reader {
             _ => None,
         };
         self.read_queues()?;
+        self.read_streams()?;
         self.read_maps()?;
         self.snapshot.pipes = self.read_buffers("pipes-data.img", kinds::PIPES_DATA, pipes)?;
         self.snapshot.fifos = self.read_buffers("fifo-data.img", kinds::FIFO_DATA, fifos)?;
@@ -251,9 +258,38 @@ impl Reader {
                     let message = unix::image::message_from_record(&record, bytes);
                     socket.queue.push(message.map_err(at)?);
                 }
-                FileKind::Unsupported(_) => {}
+                // Datagrams of the network may get lost, and these do.
+                FileKind::Unsupported(_) | FileKind::Inet(_) => {}
                 _ => return Err(at(Wrong::new("it is no socket"))),
             }
+        }
+        Ok(())
+    }
+
+    /// Reads what connections of TCP are in the middle of.
+    fn read_streams(&mut self) -> Result<()> {
+        let is_closed = self.snapshot.origin.tcp_close;
+        for file in &mut self.snapshot.files {
+            let FileKind::Inet(socket) = &mut file.kind else {
+                continue;
+            };
+            if socket.connection().is_none() {
+                continue;
+            }
+            let name = super::write::stream_name(socket.ino);
+            let Some(mut data) = Decoder::open(&self.dir, &name, kinds::TCP_STREAM)? else {
+                match is_closed {
+                    true => continue,
+                    false => return Err(Error::Missing { file: name }),
+                }
+            };
+            let at = |wrong: Wrong| wrong.at(&name, "its record");
+            let Some(record) = data.record::<pb::TcpStreamEntry>()? else {
+                return Err(at(Wrong::new("it has none")));
+            };
+            socket.stream = inet::stream::from_record(&record).map_err(at)?;
+            socket.stream.received = data.bytes(record.inq_len.into())?;
+            socket.stream.sent = data.bytes(record.outq_len.into())?;
         }
         Ok(())
     }

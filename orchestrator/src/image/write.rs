@@ -17,7 +17,8 @@ use super::stats::{self, DumpStats};
 use super::xstate::Layout;
 use super::{files, ipc, memory, task, thread};
 use crate::memory::output::Sink;
-use crate::objects::{bpfmap, locks, memfd, pipe, seccomp, shm, tty, unix};
+use crate::network::{self, Method};
+use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileKind, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task, TaskState, Vma,
 };
@@ -324,6 +325,7 @@ impl ImageWriter {
         self.write_buffers("pipes-data.img", kinds::PIPES_DATA, &snapshot.pipes)?;
         self.write_buffers("fifo-data.img", kinds::FIFO_DATA, &snapshot.fifos)?;
         self.write_queues(snapshot)?;
+        self.write_streams(snapshot)?;
         self.write_maps(snapshot)?;
         if !snapshot.locks.is_empty() {
             let locks: Vec<_> = snapshot.locks.iter().map(locks::image::to_record).collect();
@@ -400,6 +402,24 @@ impl ImageWriter {
             true => self.write("sk-queues.img", &data.done()),
             false => Ok(()),
         }
+    }
+
+    /// Writes what connections of TCP are in the middle of.
+    fn write_streams(&mut self, snapshot: &Snapshot) -> Result<()> {
+        for file in &snapshot.files {
+            let FileKind::Inet(socket) = &file.kind else {
+                continue;
+            };
+            if socket.connection().is_none() {
+                continue;
+            }
+            let mut data = Writer::new(kinds::TCP_STREAM);
+            data.record(&inet::stream::to_record(&socket.stream));
+            data.bytes(&socket.stream.received);
+            data.bytes(&socket.stream.sent);
+            self.write(&stream_name(socket.ino), &data.done())?;
+        }
+        Ok(())
     }
 
     /// Writes what pipes hold; nothing where all are as they were made.
@@ -514,7 +534,8 @@ impl ImageWriter {
             root_cg_set: Some(thread::CGROUP_SET),
             lsmtype: Some(pb::Lsmtype::NoLsm as i32),
             dump_uptime: origin.uptime_us,
-            network_lock_method: Some(0),
+            network_lock_method: Some(lock_to_record(snapshot)),
+            tcp_close: origin.tcp_close.then_some(true),
             pre_dump_mode: mode.map(|mode| mode as u32),
             plugins_entry: Some(pb::PluginsEntry::default()),
             dump_criu_run_id: Some(run_id.into_bytes()),
@@ -601,11 +622,31 @@ const NUMBERED: &[&str] = &[
     "pagemap-",
     "pages-",
     "ghost-file-",
+    "tcp-stream-",
     "ipcns-shm-",
     "ipcns-sem-",
     "ipcns-msg-",
     "ipcns-var-",
 ];
+
+/// Returns the name of the image of a connection.
+pub(super) fn stream_name(ino: u32) -> String {
+    format!("tcp-stream-{ino:x}.img")
+}
+
+/// Returns the peer's number for how the network is locked: by what it is told to unlock.
+fn lock_to_record(snapshot: &Snapshot) -> u32 {
+    let has_connections = !network::connections(snapshot).is_empty();
+    match snapshot.origin.network_lock {
+        Method::Nftables if has_connections => NFTABLES,
+        Method::Skip if has_connections => SKIP,
+        _ => 0,
+    }
+}
+
+/// `network_lock_method` of the inventory.
+const NFTABLES: u32 = 1;
+pub(super) const SKIP: u32 = 2;
 
 /// Returns whether a file is one that a set has. Others in the folder are nobody's business.
 fn is_of_a_set(name: &str) -> bool {

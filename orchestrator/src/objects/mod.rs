@@ -10,6 +10,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod fanotify;
 pub mod fifo;
+pub mod inet;
 pub mod inotify;
 pub mod ipc;
 pub mod limits;

@@ -12,10 +12,10 @@ use super::task::Making;
 use super::watches::When;
 use super::{inherited, pidfds, pipes, sockets, terminals};
 use crate::objects::{
-    bpfmap, device, epoll, eventfd, fanotify, inotify, locks, memfd, namespace, pidfd, regular,
-    signalfd, timerfd, tty,
+    bpfmap, device, epoll, eventfd, fanotify, inet, inotify, locks, memfd, namespace, pidfd,
+    regular, signalfd, timerfd, tty,
 };
-use crate::snapshot::{FdEntry, FileId, FileKind, OpenFile, TerminalInfo};
+use crate::snapshot::{FdEntry, FileId, FileKind, InetSocket, OpenFile, Snapshot, TerminalInfo};
 
 /// Adds all descriptions that are this task's to make, each at its numbers; those that only others have, at temporary ones.
 pub fn plan_make(m: &mut Making<'_>) {
@@ -241,6 +241,7 @@ fn what(file: &OpenFile) -> String {
         FileKind::Pipe(end) => format!("pipe {}", end.pipe_id),
         FileKind::Fifo(fifo) => text(&fifo.node.path),
         FileKind::Unix(socket) => format!("Unix socket {}", socket.ino),
+        FileKind::Inet(socket) => socket.words(),
         FileKind::EventFd(_) => "eventfd".into(),
         FileKind::Epoll(_) => "epoll".into(),
         FileKind::TimerFd(_) => "timerfd".into(),
@@ -276,6 +277,18 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         FileKind::Regular(regular) => regular::plan::plan_open(b, regular, file.flags),
         FileKind::Device(device) => device::plan::plan_open(b, device, file.flags),
         FileKind::EventFd(eventfd) => eventfd::plan::plan_create(b, eventfd, file.flags),
+        FileKind::Inet(socket) => {
+            let has_twins = has_twins(m.snapshot, socket);
+            let missing = inet::plan::missing(socket, &m.host.interfaces);
+            if let Some(name) = missing.first() {
+                let name = String::from_utf8_lossy(name);
+                let reason = format!("there is no interface {name} here");
+                m.report
+                    .refuse(format!("descriptor {fd} ({})", socket.words()), reason, "");
+                return None;
+            }
+            inet::plan::plan_create(b, socket, &m.host.interfaces, has_twins)
+        }
         FileKind::Epoll(_) => epoll::plan::plan_create(b),
         FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
         FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
@@ -493,6 +506,28 @@ fn close_all(b: &mut Builder, fds: &[i32]) {
     fds.iter().for_each(|&fd| b.fds.release(fd));
     let args = [*first as u64, *last as u64, 0];
     b.call_returns(libc::SYS_close_range, &args, 0);
+}
+
+/// Returns whether other sockets of the network are made at the port of this one.
+fn has_twins(snapshot: &Snapshot, socket: &InetSocket) -> bool {
+    let mut files = snapshot.files.iter();
+    files.any(
+        |file| matches!(&file.kind, FileKind::Inet(other) if inet::plan::are_twins(socket, other)),
+    )
+}
+
+/// Adds what sockets of the network get when all have their names.
+pub fn plan_names_taken(m: &mut Making<'_>) {
+    for file in &m.snapshot.files {
+        let (Some(&fd), true) = (m.own.placed.get(&file.id), is_holder(m, file.id)) else {
+            continue;
+        };
+        if let FileKind::Inet(socket) = &file.kind {
+            m.b.object(object(fd, file));
+            let has_twins = has_twins(m.snapshot, socket);
+            inet::plan::plan_reuse(&mut m.b, fd, socket, has_twins);
+        }
+    }
 }
 
 /// Adds the terminal of a job that was in its foreground.

@@ -60,6 +60,8 @@ pub struct Host {
     pub xcr0: u64,
     /// State of each ring of asynchronous I/O, by its task and address: read by the caller out of the page files.
     pub rings: BTreeMap<(i32, u64), RingState>,
+    /// Interfaces of the network by name, and their indices: those that the snapshot has to have.
+    pub interfaces: BTreeMap<Vec<u8>, u32>,
     /// Segments of System V shared memory that are there, where the snapshot has any.
     pub segments: Vec<HostSegment>,
 }

@@ -319,6 +319,7 @@ fn plan_threads(m: &mut Making<'_>, met: u64) {
         if is_leader {
             process::plan_signals_and_timers(m);
             descriptors::plan_owners(m);
+            descriptors::plan_names_taken(m);
             descriptors::plan_terminal(m);
             lazy::plan_registration(m);
             process::plan_limits(m);

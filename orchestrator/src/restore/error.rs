@@ -74,6 +74,22 @@ pub enum Error {
     /// Memory that comes later.
     #[error(transparent)]
     Lazy(#[from] crate::lazy::Error),
+    /// The network stays locked.
+    #[error("cannot unlock the network")]
+    NetworkLock(#[source] std::io::Error),
+    /// A connection cannot go on.
+    #[error("task {task}: {object}: cannot {what}")]
+    Connection {
+        /// The process.
+        task: i32,
+        /// The descriptor.
+        object: String,
+        /// What was being done.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: sys::Error,
+    },
     /// An operation of the plan failed.
     #[error("{object}: {operation}: {}", reason(*result))]
     Operation {

@@ -9,6 +9,7 @@
 
 mod arena;
 mod commit;
+mod connections;
 mod error;
 mod files;
 mod ghosts;
@@ -54,6 +55,10 @@ pub struct Options {
     pub foreground: bool,
     /// Every process is left stopped.
     pub leave_stopped: bool,
+    /// Connections of TCP are restored.
+    pub tcp_established: bool,
+    /// Their sockets are restored closed.
+    pub tcp_close: bool,
     /// Pages that were read are taken out of the images.
     pub dedup: bool,
     /// Memory comes while the tree runs, from the daemon that waits in this folder.
@@ -76,6 +81,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let started = Instant::now();
     options.stages.reached(Stage::PreRestore, None)?;
     let mut images = image::read(dir)?;
+    close_connections(&mut images, options);
     let link = lazy(&mut images, options)?;
     inherit(&mut images, options)?;
     let mut plan = plan_of(&images, options)?;
@@ -109,6 +115,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
 /// Returns the plan by which [`restore_images`] would restore, and changes nothing.
 pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
     let mut images = image::read(dir)?;
+    close_connections(&mut images, options);
     if options.lazy.is_some() {
         split(&mut images.snapshot)?;
     }
@@ -124,6 +131,13 @@ fn lazy(images: &mut ImageSet, options: &Options) -> Result<Option<Link>> {
     let link = Link::connect(work_dir)?;
     split(&mut images.snapshot)?;
     Ok(Some(link))
+}
+
+/// Has the sockets of connections of TCP be closed, where the user or the dump says so.
+fn close_connections(images: &mut ImageSet, options: &Options) {
+    if options.tcp_close || images.snapshot.origin.tcp_close {
+        connections::close(&mut images.snapshot);
+    }
 }
 
 /// Has the snapshot's descriptions be those that we give.
@@ -143,6 +157,7 @@ fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
         || plan_for_host(images, options),
     );
     refused.extend(of_files);
+    refused.extend(connections::refusals(&images.snapshot, options));
     if !refused.is_empty() {
         return Err(Error::Refused(refused));
     }

@@ -13,6 +13,7 @@ use arch::abi::restore::state;
 use nix::errno::Errno;
 
 use super::commit::{self, After};
+use super::connections;
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
 use super::segments::Segments;
@@ -71,6 +72,7 @@ pub fn run(
     let pid = Some(root.launched.pid);
     stages.reached(Stage::PostRestore, pid)?;
     stages.passed(Stage::PreResume, pid);
+    connections::finish(&images.snapshot)?;
     let after = if how.leave_stopped {
         After::Stopped
     } else {

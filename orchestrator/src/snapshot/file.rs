@@ -1,6 +1,7 @@
 //! Descriptors and the open file descriptions behind them.
 
 use super::bpf::BpfMap;
+use super::inet::InetSocket;
 use super::namespace::NamespaceFile;
 use super::terminal::Terminal;
 use super::timer::Interval;
@@ -63,6 +64,8 @@ pub enum FileKind {
     Fifo(Fifo),
     /// A Unix socket.
     Unix(UnixSocket),
+    /// A socket of the network.
+    Inet(InetSocket),
     /// eventfd.
     EventFd(EventFd),
     /// epoll.

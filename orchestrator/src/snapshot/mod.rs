@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 pub mod bpf;
 pub mod file;
+pub mod inet;
 pub mod ipc;
 pub mod memory;
 pub mod namespace;
@@ -25,6 +26,7 @@ pub use file::{
     FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
     Owner, PidFd, PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
+pub use inet::{InetGroup, InetOption, InetSocket, InetState, TcpState, TcpStream};
 pub use ipc::{
     IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,
 };
@@ -90,6 +92,10 @@ pub struct Origin {
     pub uptime_us: Option<u64>,
     /// Identity of this dump, as text.
     pub run_id: Option<String>,
+    /// How the network is kept away from connections until they are restored.
+    pub network_lock: crate::network::Method,
+    /// Connections of TCP were left out.
+    pub tcp_close: bool,
     /// Namespaces of the root task, as ids within the image set.
     pub root_ids: TaskIds,
 }

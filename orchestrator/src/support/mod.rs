@@ -84,6 +84,10 @@ pub enum Lost {
     MessageTimes,
     /// A line of fdinfo that nobody knows.
     UnknownState,
+    /// Datagrams that wait in a socket of the network.
+    Datagrams,
+    /// An error that waits in a socket of the network.
+    SocketError,
     /// Times and processes of the last uses of objects of System V.
     IpcTimes,
     /// Which thread of its parent made a process.
@@ -290,7 +294,9 @@ mod tests {
             Some(Lost::PeerCredentials) => Some(Lost::HiddenMessages),
             Some(Lost::HiddenMessages) => Some(Lost::MessageTimes),
             Some(Lost::MessageTimes) => Some(Lost::UnknownState),
-            Some(Lost::UnknownState) => Some(Lost::IpcTimes),
+            Some(Lost::UnknownState) => Some(Lost::Datagrams),
+            Some(Lost::Datagrams) => Some(Lost::SocketError),
+            Some(Lost::SocketError) => Some(Lost::IpcTimes),
             Some(Lost::IpcTimes) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };

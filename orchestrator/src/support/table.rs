@@ -68,6 +68,9 @@ const PIDFDS_C: &str = "tests/victims/pidfds.c";
 const SHM_C: &str = "tests/victims/shm.c";
 const IPCNS_C: &str = "tests/victims/ipcns.c";
 const IPC: &str = "tests/tests/ipc.rs";
+const INET_C: &str = "tests/victims/inet.c";
+const TCP_C: &str = "tests/victims/tcp.c";
+const CONNECTIONS: &str = "tests/tests/connections.rs";
 const UNIX_C: &str = "tests/victims/unix.c";
 const LOCKS_C: &str = "tests/victims/locks.c";
 const WATCHERS_C: &str = "tests/victims/watchers.c";
@@ -261,6 +264,8 @@ pub const ATTRIBUTES: &[Attribute] = &[
     named(Descriptor, "peer credentials of a Unix socket", Lost::PeerCredentials, ["SO_PEERCRED", "kept where they are of a process of the tree; else user and group alone"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "empty messages that were looked at before", Lost::HiddenMessages, ["SIOCOUTQ of the senders", "such a queue is refused; but not all of its senders can be asked whether there are any"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "times at which messages were sent that wait in a Unix socket", Lost::MessageTimes, ["SCM_TIMESTAMP", "those of SO_TIMESTAMP: that of the read is told"], (LOSSES, "fn times_of_messages")),
+    named(Descriptor, "datagrams that wait in a socket of the network", Lost::Datagrams, ["poll", "any datagram may get lost on its way"], (LOSSES, "fn what_waits_in_a_socket_of_the_network")),
+    named(Descriptor, "error that waits in a socket of the network", Lost::SocketError, ["poll", "nobody can set it"], (WORDS, "fn every_loss_has_words")),
     named(Descriptor, "write hint", Lost::WriteHint, ["F_GET_RW_HINT", "that of a memfd is not set again"], (LOSSES, "fn a_write_hint")),
     named(Descriptor, "state that this version does not know", Lost::UnknownState, ["fdinfo", "the kernel is newer"], (WORDS, "fn every_loss_has_words")),
     row(Descriptor, "Unix sockets, their names and connections", Kept, ["sock_diag, getsockname, SIOCUNIXFILE", "socketpair, bind, listen, connect, accept4, shutdown", "unix_sk_entry"], (UNIX_C, "from_child")),
@@ -274,7 +279,18 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "named pipes", Kept, ["fstat, FIONREAD, tee", "openat", "fifo_entry, pipe_data_entry"], (LOCKS_C, "check_fifo")),
     row(Descriptor, "deleted files: all names that they had, mounts that are read-only", Kept, ["fd", "link, open, unlink; made in another mount of the file system", "remap_file_path_entry"], (NAMES_C, "called(two")),
     row(Descriptor, "deleted files and folders", Kept, ["fstat, read", "made again without a name; up to --ghost-limit", "ghost_file_entry, remap_file_path_entry"], (GHOSTS_C, "(deleted)")),
-    refused(Descriptor, "sockets of other families than Unix", "fd", (REFUSALS, "fn a_netlink_socket")),
+    row(Descriptor, "sockets of IPv4 and IPv6: TCP that listens, UDP, UDP-Lite, ICMP, raw", Kept, ["getsockname, getpeername, TCP_INFO, sock_diag", "socket, bind, connect, listen, shutdown", "inet_sk_entry"], (INET_C, "expect_served(listener)")),
+    row(Descriptor, "options of IP, IPv6, TCP, UDP and ICMP that are not as in a new socket", Kept, ["getsockopt", "setsockopt", "ip_opts_entry, tcp_opts_entry, ext_inet_sk.option"], (INET_C, "TCP_USER_TIMEOUT")),
+    row(Descriptor, "multicast groups, and whom a socket hears of them", Kept, ["/proc/net/igmp, igmp6, MCAST_MSFILTER", "MCAST_JOIN_GROUP, MCAST_MSFILTER", "ext_inet_sk.group"], (INET_C, "IP_ADD_SOURCE_MEMBERSHIP")),
+    row(Descriptor, "connections of TCP: what waits, what was not sent, windows, options, timestamps", Kept, ["TCP_REPAIR", "TCP_REPAIR; with --tcp-established", "tcp_stream_entry"], (TCP_C, "expect_full(full[1]")),
+    row(Descriptor, "connections of TCP: a half that is closed, or both", Kept, ["TCP_INFO", "shutdown, and the end of the other one as a packet", "inet_sk_entry.state"], (TCP_C, "expect_state(all[at]")),
+    row(Descriptor, "connections of TCP whose other end is outside", Kept, ["TCP_REPAIR", "TCP_REPAIR, nftables; with --tcp-established", "tcp_stream_entry"], (CONNECTIONS, "fn clients_outside_go_on")),
+    refused(Descriptor, "connections of TCP, without --tcp-established or --tcp-close", "TCP_INFO", (CONNECTIONS, "fn not_without_the_users_word")),
+    refused(Descriptor, "connections that nobody has accepted, without --skip-in-flight", "TCP_INFO", (REFUSALS, "fn a_connection_of_tcp_that_waits")),
+    refused(Descriptor, "corked datagrams, UDP_ENCAP, TLS in the kernel, urgent bytes, bytes of a connection that is over", "getsockopt, SIOCOUTQ, MSG_OOB", (REFUSALS, "fn a_corked_socket")),
+    refused(Descriptor, "MPTCP and other protocols", "SO_PROTOCOL", (REFUSALS, "fn an_mptcp_socket")),
+    untold(Descriptor, "TCP_MD5SIG, TCP_MAXSEG of a connection, IP_MULTICAST_IF by an index", "setsockopt"),
+    refused(Descriptor, "sockets of other families than Unix, IPv4 and IPv6", "fd", (REFUSALS, "fn a_netlink_socket")),
     refused(Descriptor, "Unix sockets whose other end is outside, without --ext-unix-sk", "sock_diag", (REFUSALS, "fn a_connection_that_leaves_the_tree")),
     refused(Descriptor, "what was sent on a connection that nobody has accepted", "SIOCOUTQ", (REFUSALS, "fn words_on_a_connection_that_waits")),
     row(Descriptor, "files that were deleted under one name and have others", Kept, ["fstat", "linkat, openat, unlink; with --link-remap", "remap_file_path_entry"], (LINKS_C, "two names")),

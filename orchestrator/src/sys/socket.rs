@@ -22,6 +22,58 @@ pub fn option(socket: impl AsFd, option: i32) -> Result<i32> {
     Ok(value)
 }
 
+/// Fills `buffer` with an option of any level, and returns how many bytes it has.
+pub fn option_of(socket: impl AsFd, level: i32, option: i32, buffer: &mut [u8]) -> Result<usize> {
+    let mut len = buffer.len() as libc::socklen_t;
+    // SAFETY: the kernel reads and writes at most `len` bytes of `buffer`, which has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            buffer.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    check("getsockopt", result.into())?;
+    Ok((len as usize).min(buffer.len()))
+}
+
+/// Sets an option of any level.
+pub fn set_option_of(socket: impl AsFd, level: i32, option: i32, value: &[u8]) -> Result<()> {
+    // SAFETY: the kernel reads no more bytes than `value` has.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
+    };
+    check("setsockopt", result.into()).map(drop)
+}
+
+/// Makes a socket, closed on exec.
+pub fn make(family: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
+    // SAFETY: it takes three numbers.
+    let result = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    let fd = check("socket", result.into())?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Returns the name of an interface.
+pub fn interface_name(index: u32) -> Option<Vec<u8>> {
+    let name = nix::net::if_::if_indextoname(index).ok()?;
+    Some(name.into_bytes())
+}
+
+/// Returns the index of an interface.
+pub fn interface_index(name: &[u8]) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
 /// Who is behind the other end of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -245,6 +297,69 @@ pub fn unread_by_others(socket: impl AsFd) -> Result<usize> {
     let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
     check("ioctl(SIOCOUTQ)", result.into())?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Returns the bytes that a socket of TCP has not sent yet.
+pub fn unsent(socket: impl AsFd) -> Result<usize> {
+    /// `SIOCOUTQNSD` of `linux/sockios.h`.
+    const SIOCOUTQNSD: u64 = 0x894b;
+    let mut bytes = 0_i32;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: SIOCOUTQNSD writes one `int` through the pointer to `bytes`.
+    let result = unsafe { libc::ioctl(fd, SIOCOUTQNSD, &raw mut bytes) };
+    check("ioctl(SIOCOUTQNSD)", result.into())?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Sends to an address, given as a `struct sockaddr` (none: to the other end), without waiting; returns how many bytes went.
+pub fn send(socket: impl AsFd, bytes: &[u8], address: &[u8]) -> Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let to = match address.is_empty() {
+        true => std::ptr::null(),
+        false => address.as_ptr().cast(),
+    };
+    // SAFETY: the kernel reads no more bytes than `bytes` and `address` have.
+    let result = unsafe {
+        libc::sendto(
+            socket.as_fd().as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            flags,
+            to,
+            address.len() as libc::socklen_t,
+        )
+    };
+    check("sendto", result as i64)
+}
+
+/// Fills `buffer` with what a stream would give next, and leaves it there; returns how many bytes there are.
+pub fn look(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    // Not with MSG_TRUNC, by which TCP copies nothing.
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes no more bytes than `buffer` has.
+    let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    check("recv", result as i64)
+}
+
+/// Shuts a socket for sending.
+pub fn shut_sending(socket: impl AsFd) -> Result<()> {
+    // SAFETY: it takes two numbers.
+    let result = unsafe { libc::shutdown(socket.as_fd().as_raw_fd(), libc::SHUT_WR) };
+    check("shutdown", result.into()).map(drop)
+}
+
+/// Connects to an address, given as a `struct sockaddr`.
+pub fn connect(socket: impl AsFd, address: &[u8]) -> Result<()> {
+    // SAFETY: the kernel reads no more bytes than `address` has.
+    let result = unsafe {
+        libc::connect(
+            socket.as_fd().as_raw_fd(),
+            address.as_ptr().cast(),
+            address.len() as libc::socklen_t,
+        )
+    };
+    check("connect", result.into()).map(drop)
 }
 
 /// Returns whether a byte waits that was sent out of band.

@@ -567,6 +567,8 @@ pub fn snapshot() -> Snapshot {
         segments: vec![segment()],
         ipc: None,
         origin: Origin {
+            network_lock: orchestrator::network::Method::Nftables,
+            tcp_close: false,
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),
             wall_clock_ns: Some(1_795_204_716_000_000_001),

@@ -113,6 +113,8 @@ pub struct Choices {
     pub shell_job: bool,
     /// Connections that leave the tree.
     pub outside: Outside,
+    /// Connections of TCP.
+    pub connections: crate::objects::inet::collect::Choices,
 }
 
 /// A device and an inode of it.

@@ -5,8 +5,10 @@
 
 use super::fetch::{Fetched, fetch};
 use super::{FileTable, Refused};
+use crate::dump::connections::Found;
 use crate::error::Refusal;
 use crate::netlink::unix_diag::{self, Told};
+use crate::objects::inet::collect as inet;
 use crate::objects::sockopt;
 use crate::objects::unix::{collect, hidden, queue};
 use crate::snapshot::*;
@@ -22,6 +24,10 @@ pub(super) struct Sockets {
     found: Vec<FoundSocket>,
     /// All of the network namespace, by inode; asked for once there is one.
     told: Option<Result<BTreeMap<u32, Told>, String>>,
+    /// What is asked once for all sockets of the network.
+    inet: inet::Asked,
+    /// Connections of TCP.
+    connections: Vec<Found>,
     /// Duplicates of descriptors in flight.
     in_flight: Vec<OwnedFd>,
 }
@@ -74,6 +80,9 @@ impl FileTable {
         let Some(asked) = seen.socket.take() else {
             let domain = socket::option(own, libc::SO_DOMAIN)
                 .map_err(|error| refused(format!("it cannot be asked: {error}")))?;
+            if matches!(domain, libc::AF_INET | libc::AF_INET6) {
+                return self.inet_socket(&seen.own, seen.stat.ino as u32, (pid, seen.fd));
+            }
             let reason = format!("a socket of address family {domain} is not kept yet");
             return Err(refused(reason));
         };
@@ -95,6 +104,44 @@ impl FileTable {
             in_flight: seen.info.in_flight,
         });
         Ok(FileKind::Unix(collected.fact))
+    }
+
+    /// Returns a socket of the network, or why it is not kept.
+    fn inet_socket(
+        &mut self,
+        own: &OwnedFd,
+        ino: u32,
+        named_by: (Pid, RemoteFd),
+    ) -> Result<FileKind, Refused> {
+        let choices = inet::Choices {
+            skip_pending: self.choices.outside.skip_pending,
+            ..self.choices.connections
+        };
+        let collected = inet::collect(own, ino, &mut self.sockets.inet, choices);
+        let collected = collected.map_err(|(reason, remedy)| (reason, remedy.into()))?;
+        let mut lose = |what| {
+            let loss = Loss::with(what, format!("in {}", collected.fact.words()));
+            self.losses.push(loss);
+        };
+        if collected.has_datagrams {
+            lose(Lost::Datagrams);
+        }
+        if collected.has_error {
+            lose(Lost::SocketError);
+        }
+        if let Some(state) = collected.fact.connection() {
+            self.sockets.connections.push(Found {
+                id: self.next_id(),
+                named_by,
+                state,
+            });
+        }
+        Ok(FileKind::Inet(collected.fact))
+    }
+
+    /// Returns the connections of TCP that were found.
+    pub(in crate::dump) fn connections(&self) -> &[Found] {
+        &self.sockets.connections
     }
 
     fn told(&mut self, ino: u32) -> Result<Told, String> {

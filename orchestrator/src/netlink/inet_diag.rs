@@ -1,0 +1,72 @@
+//! Sockets of the network in our namespace: in which directions they are shut, which nothing else tells of all of them.
+
+use super::ask;
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Reads the sockets of a protocol that are bound or connected, by inode: `RCV_SHUTDOWN` 1, `SEND_SHUTDOWN` 2.
+///
+/// # Errors
+/// The kernel does not answer (`CONFIG_INET_UDP_DIAG`), or not as it should.
+pub fn read_shutdowns(is_v6: bool, protocol: u8) -> io::Result<BTreeMap<u32, u8>> {
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family: if is_v6 { libc::AF_INET6 } else { libc::AF_INET } as u8,
+        protocol,
+        extensions: ExtensionFlags::SHUTDOWN,
+        states: StateFlags::from_bits_retain(u32::MAX),
+        socket_id: if is_v6 {
+            SocketId::new_v6()
+        } else {
+            SocketId::new_v4()
+        },
+    });
+    let mut all = BTreeMap::new();
+    ask(request, |message| {
+        let SockDiagMessage::InetResponse(response) = message else {
+            return;
+        };
+        let shutdowns = response.nlas.iter().filter_map(|nla| match nla {
+            Nla::Shutdown(shutdown) => Some(*shutdown),
+            _ => None,
+        });
+        all.insert(
+            response.header.inode,
+            shutdowns.fold(0, |all, one| all | one),
+        );
+    })?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn a_shut_socket_tells_of_it() {
+        let (one, other) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("[::1]:0"));
+        let one = one.expect("a socket");
+        one.connect(one.local_addr().expect("a name"))
+            .expect("connected");
+        nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&one),
+            nix::sys::socket::Shutdown::Write,
+        )
+        .expect("shut");
+        let inode = |fd: &dyn std::os::fd::AsFd| {
+            crate::sys::file::statx(fd.as_fd()).expect("statx").ino as u32
+        };
+        let udp = libc::IPPROTO_UDP as u8;
+        assert_eq!(read_shutdowns(false, udp).expect("told")[&inode(&one)], 2);
+        if let Ok(other) = other {
+            assert_eq!(read_shutdowns(true, udp).expect("told")[&inode(&other)], 0);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let tcp = libc::IPPROTO_TCP as u8;
+        let told = read_shutdowns(false, tcp).expect("told");
+        assert!(told.contains_key(&inode(&listener)));
+    }
+}
