@@ -1,11 +1,17 @@
 //! The command line: the peer's commands and options under the peer's names, so that habits and scripts carry over.
 
-use crate::wire::batches::{Packing, ZSTD_LEVEL};
+mod servers;
+mod values;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 use crate::external::{External, Inherited, Object};
-use crate::lazy::guard::OnFailure;
+use crate::wire::batches::Packing;
+
+pub use servers::{LazyGuardArgs, LazyPagesArgs, PageServerArgs, ServerArgs};
+pub use values::normalise;
+use values::{parse_inherited, parse_packing, parse_pid, parse_size};
 
 /// Checkpoint and restore for Linux.
 #[derive(Debug, Parser)]
@@ -237,20 +243,6 @@ pub struct OfDump {
     ghost_limit: Option<String>,
 }
 
-/// Where a page server is.
-#[derive(Debug, Args)]
-pub struct ServerArgs {
-    /// Host of the page server.
-    #[arg(long, value_name = "ADDRESS")]
-    pub address: Option<String>,
-    /// Port of the page server.
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<u16>,
-    /// Use this connected socket instead of an address.
-    #[arg(long, value_name = "FD")]
-    pub ps_socket: Option<i32>,
-}
-
 /// Options of `convert`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -285,74 +277,6 @@ impl ConvertArgs {
         }
         Defaults::parse_from(["orchestrator"]).common
     }
-}
-
-/// Options of `page-server`.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub struct PageServerArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened into the help as they are")]
-    pub server: ServerArgs,
-    /// Hand out the pages of the images to a lazy-pages daemon, and store none.
-    #[arg(long)]
-    pub lazy_pages: bool,
-    /// Go on in the background once clients can come.
-    #[arg(short = 'd', long)]
-    pub daemon: bool,
-    /// Write a zero byte to this descriptor, and close it, once clients can come.
-    #[arg(long, value_name = "FD")]
-    pub status_fd: Option<i32>,
-    /// Write the process id of the server to this file.
-    #[arg(long, value_name = "FILE")]
-    pub pidfile: Option<PathBuf>,
-    /// How the server goes on in the background.
-    #[arg(long, hide = true, value_name = "FD")]
-    pub listening_fd: Option<i32>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened into the help as they are")]
-    pub common: CommonArgs,
-}
-
-/// Options of `lazy-pages`.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub struct LazyPagesArgs {
-    /// Ask a page server for pages that are not in the images.
-    #[arg(long)]
-    pub page_server: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened into the help as they are")]
-    pub server: ServerArgs,
-    /// What becomes of the tree where memory does not come.
-    #[arg(long, value_name = "kill|stop", value_enum, default_value = "kill")]
-    pub on_failure: OnFailure,
-    /// Milliseconds to leave between two pieces that nobody waits for.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub pause: u64,
-    /// Go on in the background once a restore can come.
-    #[arg(short = 'd', long)]
-    pub daemon: bool,
-    /// Write a zero byte to this descriptor, and close it, once a restore can come.
-    #[arg(long, value_name = "FD")]
-    pub status_fd: Option<i32>,
-    /// Write the process id of the daemon to this file.
-    #[arg(long, value_name = "FILE")]
-    pub pidfile: Option<PathBuf>,
-    /// How the daemon goes on in the background.
-    #[arg(long, hide = true, value_name = "FD")]
-    pub listening_fd: Option<i32>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "flattened into the help as they are")]
-    pub common: CommonArgs,
-}
-
-/// Arguments of `lazy-guard`, which this program gives itself.
-#[derive(Debug, Args)]
-pub struct LazyGuardArgs {
-    /// What becomes of the tree.
-    #[arg(value_enum)]
-    pub on_failure: OnFailure,
 }
 
 /// Options of rounds: dumps that store what changed since the one before.
@@ -604,116 +528,4 @@ pub struct CheckArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "without effect")]
     pub of_restore: OfRestore,
-}
-
-fn parse_pid(text: &str) -> Result<i32, String> {
-    match text.parse::<i32>() {
-        Ok(pid) if pid > 0 => Ok(pid),
-        _ => Err(format!(
-            "{text:?} is no process id: a positive number is wanted"
-        )),
-    }
-}
-
-/// Looks whether there is such a descriptor before any of ours can have its number.
-fn parse_inherited(text: &str) -> Result<Inherited, String> {
-    let inherited: Inherited = text.parse()?;
-    match std::fs::symlink_metadata(format!("/proc/self/fd/{}", inherited.fd)) {
-        Ok(_) => Ok(inherited),
-        Err(_) => Err(format!("there is no descriptor {}", inherited.fd)),
-    }
-}
-
-fn parse_packing(text: &str) -> Result<Packing, String> {
-    let wrong = || {
-        format!("{text:?} is no way to compress: lz4 or zstd[:LEVEL] is wanted, LEVEL from 1 to 19")
-    };
-    match text.split_once(':') {
-        None if text == "lz4" => Ok(Packing::Lz4),
-        None if text == "zstd" => Ok(Packing::Zstd(ZSTD_LEVEL)),
-        Some(("zstd", level)) => match level.parse() {
-            Ok(level @ 1..=19) => Ok(Packing::Zstd(level)),
-            _ => Err(wrong()),
-        },
-        _ => Err(wrong()),
-    }
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.chars().last() {
-        Some('K' | 'k') => (&text[..text.len() - 1], 1 << 10),
-        Some('M' | 'm') => (&text[..text.len() - 1], 1 << 20),
-        Some('G' | 'g') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let size = digits.parse::<u64>().ok();
-    let size = size.and_then(|size| size.checked_mul(unit));
-    size.ok_or_else(|| format!("{text:?} is no size: a number is wanted, or one with K, M or G"))
-}
-
-/// Brings the peer's spellings of `-v` to one form: `-v` and `-vv` count up from nothing, `-v4` sets, and anything else
-/// that follows the letter is ignored (scripts write `-verbosity=0`).
-pub fn normalise(args: impl IntoIterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
-    let mut out = Vec::new();
-    let mut past_end = false;
-    for arg in args {
-        past_end |= arg == "--";
-        match arg.to_str().and_then(|text| text.strip_prefix("-v")) {
-            Some(rest) if !past_end => {
-                out.push(format!("--verbosity={}", short_verbosity(rest)).into())
-            }
-            _ => out.push(arg),
-        }
-    }
-    out
-}
-
-fn short_verbosity(rest: &str) -> usize {
-    if let Ok(level) = rest.parse::<usize>() {
-        level
-    } else if rest.chars().all(|c| c == 'v') {
-        rest.len() + 1
-    } else {
-        1
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsString;
-
-    fn verbosity(args: &[&str]) -> String {
-        let all = ["orchestrator", "check"]
-            .iter()
-            .chain(args)
-            .map(OsString::from);
-        match Cli::try_parse_from(normalise(all)).expect("parses").command {
-            Some(Command::Check(check)) => check.common.verbosity,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn verbosity_has_all_the_peers_spellings() {
-        assert_eq!(verbosity(&["-v"]), "1");
-        assert_eq!(verbosity(&["-vvv"]), "3");
-        assert_eq!(verbosity(&["-v4"]), "4");
-        assert_eq!(verbosity(&["--verbosity=3"]), "3");
-        assert_eq!(verbosity(&["-verbosity=0", "--feature", "x"]), "1");
-        assert_eq!(verbosity(&["--verbosity=3", "-v4"]), "4");
-    }
-
-    #[test]
-    fn a_command_after_two_dashes_keeps_its_own_v() {
-        let args = normalise(["restore", "--exec-cmd", "--", "cat", "-v"].map(OsString::from));
-        assert_eq!(args.last(), Some(&OsString::from("-v")));
-    }
-
-    #[test]
-    fn pids_are_positive_numbers() {
-        for bad in ["0", "-5", "x", "99999999999"] {
-            assert!(parse_pid(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,69 @@
+//! Names of the files of a set.
+
+/// Name of the file that makes an image set valid.
+pub(in crate::image) const INVENTORY: &str = "inventory.img";
+
+/// Names of images of which a set has one.
+const SINGLE: [&str; 14] = [
+    "bpfmap-data.img",
+    "pstree.img",
+    "files.img",
+    "seccomp.img",
+    "timens-0.img",
+    "pipes-data.img",
+    "fifo-data.img",
+    "sk-queues.img",
+    "filelocks.img",
+    "remap-fpath.img",
+    "memfd.img",
+    "tty-info.img",
+    "tty-data.img",
+    "stats-dump",
+];
+/// Beginnings of the names of images of which a set has many: a number follows.
+const NUMBERED: &[&str] = &[
+    "core-",
+    "ids-",
+    "fs-",
+    "fdinfo-",
+    "mm-",
+    "pagemap-shmem-",
+    "pagemap-",
+    "pages-",
+    "ghost-file-",
+    "tcp-stream-",
+    "ipcns-shm-",
+    "ipcns-sem-",
+    "ipcns-msg-",
+    "ipcns-var-",
+];
+
+/// Returns the name of the image of a connection.
+pub(in crate::image) fn stream_name(ino: u32) -> String {
+    format!("tcp-stream-{ino:x}.img")
+}
+
+/// Returns whether a file is one that a set has. Others in the folder are nobody's business.
+pub(super) fn is_of_a_set(name: &str) -> bool {
+    let is_number = |name: &str| {
+        let number = name.strip_suffix(".img").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut rests = NUMBERED.iter().filter_map(|begin| name.strip_prefix(begin));
+    SINGLE.contains(&name) || rests.any(is_number)
+}
+
+/// Returns whether it is a file of one of these names that may come in a stream.
+pub fn is_image(name: &str) -> bool {
+    name == INVENTORY || is_of_a_set(name)
+}
+
+/// Returns whether a file holds pages, or says which.
+pub(in crate::image) fn is_of_memory(name: &str) -> bool {
+    name.starts_with("pagemap-") || name.starts_with("pages-")
+}
+
+/// Returns the name of a page file.
+pub(super) fn pages_name(id: u32) -> String {
+    format!("pages-{id}.img")
+}
