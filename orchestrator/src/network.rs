@@ -6,18 +6,8 @@
 //! `orchestrator unlock`.
 
 use crate::netlink::nft::{self, Ends, Owned};
-use crate::snapshot::{FileKind, Snapshot};
+use crate::snapshot::Snapshot;
 use std::io;
-
-/// How the network is kept away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Method {
-    /// By nftables.
-    #[default]
-    Nftables,
-    /// By somebody else.
-    Skip,
-}
 
 /// Beginning of the names of our tables.
 const PREFIX: &str = "orchestrator-";
@@ -95,17 +85,6 @@ impl Drop for Lock {
             owned.unlock();
         }
     }
-}
-
-/// Returns the connections that a snapshot has, from its ends to the others.
-pub fn connections(snapshot: &Snapshot) -> Vec<Ends> {
-    let sockets = snapshot.files.iter().filter_map(|file| match &file.kind {
-        FileKind::Inet(socket) if socket.connection().is_some() => Some(socket),
-        _ => None,
-    });
-    sockets
-        .map(|socket| (socket.local, socket.remote))
-        .collect()
 }
 
 /// Removes the lock of the dump that a snapshot is of, whoever of both has made it; where there is none, somebody has removed it.

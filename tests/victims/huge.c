@@ -3,8 +3,7 @@
  * Shared anonymous memory that was opened by its mapping.
  */
 #include "victim.h"
-
-#define HUGE (2UL << 20)
+#include "hugepages.h"
 
 static unsigned char *map(int sharing)
 {
@@ -23,22 +22,6 @@ static void check(unsigned char *at, int who)
 {
 	for (unsigned long page = 0; at && page < 2 * HUGE / 4096; page++)
 		CHECK(at[page * 4096 + page % 4096] == (unsigned char)(page * 7 + who), "huge page %d, %lu", who, page);
-}
-
-static int kernel_page_kib(unsigned char *at)
-{
-	char line[300];
-	unsigned long start, end;
-	int kib = 0, is_it = 0;
-	FILE *smaps = fopen("/proc/self/smaps", "r");
-	while (fgets(line, sizeof line, smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_it = start == (unsigned long)at;
-		else if (is_it && sscanf(line, "KernelPageSize: %d", &kib) == 1)
-			break;
-	}
-	fclose(smaps);
-	return kib;
 }
 
 int main(int argc, char **argv)

@@ -3,27 +3,10 @@
  * the third it is what is refused. Says so where there are no such pages.
  */
 #include "victim.h"
+#include "hugepages.h"
 #include <sys/wait.h>
 
-#define HUGE (2UL << 20)
-
 static unsigned char *whole, *part;
-
-static int kernel_page_kib(unsigned char *at)
-{
-	char line[300];
-	unsigned long start, end;
-	int kib = 0, is_it = 0;
-	FILE *smaps = fopen("/proc/self/smaps", "r");
-	while (fgets(line, sizeof line, smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_it = start == (unsigned long)at;
-		else if (is_it && sscanf(line, "KernelPageSize: %d", &kib) == 1)
-			break;
-	}
-	fclose(smaps);
-	return kib;
-}
 
 int main(int argc, char **argv)
 {

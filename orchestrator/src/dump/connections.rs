@@ -8,9 +8,9 @@
 
 use super::files::FileTable;
 use super::{Error, Settings};
-use crate::network::{Lock, Method};
+use crate::network::Lock;
 use crate::objects::inet::repair;
-use crate::snapshot::{FileId, FileKind, InetSocket, TcpState};
+use crate::snapshot::{FileId, FileKind, InetSocket, NetworkLock, TcpState};
 use crate::sys::{Pid, RemoteFd, fd as kernel};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -48,8 +48,8 @@ impl Connections {
             .map(|socket| (socket.local, socket.remote))
             .collect();
         let lock = match settings.network_lock {
-            Method::Skip => None,
-            Method::Nftables => {
+            NetworkLock::Skip => None,
+            NetworkLock::Nftables => {
                 let lock = Lock::take(settings.pid.0, run_id, settings.portable, ends);
                 Some(lock.map_err(Error::NetworkLock)?)
             }

@@ -27,9 +27,8 @@ use crate::image::{self, DumpStats, ImageWriter};
 use crate::infect::{self, Infected};
 use crate::keeper;
 use crate::memory::{self, output::PageOutput};
-use crate::network::Method;
 use crate::procfs;
-use crate::snapshot::{Origin, Snapshot};
+use crate::snapshot::{NetworkLock, Origin, Snapshot};
 use crate::stages::{self, Stage, Stages};
 use crate::support::Loss;
 use crate::sys::signal::SignalsBlocked;
@@ -95,7 +94,7 @@ pub struct Settings {
     /// Connections of TCP.
     pub connections: crate::objects::inet::collect::Choices,
     /// How the network is kept away from connections that are kept.
-    pub network_lock: Method,
+    pub network_lock: NetworkLock,
     /// Time after which freezing is given up; zero = never.
     pub timeout: Duration,
     /// This cgroup stands still while the threads are seized.

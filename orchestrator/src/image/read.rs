@@ -14,11 +14,10 @@ use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
 use super::{check, compat, files, ipc, parents, task};
-use crate::network::Method;
 use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
-    FdEntry, FileId, FileKind, Origin, PipeBuffer, SeccompMode, SharedMemory, Snapshot, Task,
-    TerminalInfo,
+    FdEntry, FileId, FileKind, NetworkLock, Origin, PipeBuffer, SeccompMode, SharedMemory,
+    Snapshot, Task, TerminalInfo,
 };
 use crate::wire;
 
@@ -126,8 +125,8 @@ impl Reader {
             uptime_us: inventory.dump_uptime,
             tcp_close: inventory.tcp_close == Some(true),
             network_lock: match inventory.network_lock_method {
-                Some(super::write::SKIP) => Method::Skip,
-                _ => Method::Nftables,
+                Some(super::write::SKIP) => NetworkLock::Skip,
+                _ => NetworkLock::Nftables,
             },
             run_id: run_id.map(|id| String::from_utf8_lossy(id).into_owned()),
             root_ids: inventory

@@ -35,11 +35,6 @@ struct Standing<'a> {
     fd: i32,
 }
 
-/// Returns whether a snapshot has connections.
-pub(super) fn has_any(snapshot: &Snapshot) -> bool {
-    sockets(snapshot).next().is_some()
-}
-
 fn sockets(snapshot: &Snapshot) -> impl Iterator<Item = (FileId, &InetSocket, TcpState)> {
     snapshot.files.iter().filter_map(|file| match &file.kind {
         FileKind::Inet(socket) => Some((file.id, socket, socket.connection()?)),
@@ -95,7 +90,7 @@ pub(super) fn holder(snapshot: &Snapshot, id: FileId) -> Option<(i32, i32)> {
 
 /// Has the connections of a tree go on whose threads are all parked.
 pub(super) fn finish(snapshot: &Snapshot) -> Result<()> {
-    if !has_any(snapshot) {
+    if !snapshot.has_connections() {
         return Ok(());
     }
     let all = standing(snapshot)?;

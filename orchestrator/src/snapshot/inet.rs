@@ -3,6 +3,16 @@
 use super::file::SocketOptions;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// How the network is kept away from connections of TCP until they are restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkLock {
+    /// By nftables.
+    #[default]
+    Nftables,
+    /// By somebody else.
+    Skip,
+}
+
 /// A socket of IPv4 or IPv6.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InetSocket {

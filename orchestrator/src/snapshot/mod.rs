@@ -26,7 +26,7 @@ pub use file::{
     FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
     Owner, PidFd, PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
-pub use inet::{InetGroup, InetOption, InetSocket, InetState, TcpState, TcpStream};
+pub use inet::{InetGroup, InetOption, InetSocket, InetState, NetworkLock, TcpState, TcpStream};
 pub use ipc::{
     IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,
 };
@@ -93,7 +93,7 @@ pub struct Origin {
     /// Identity of this dump, as text.
     pub run_id: Option<String>,
     /// How the network is kept away from connections until they are restored.
-    pub network_lock: crate::network::Method,
+    pub network_lock: NetworkLock,
     /// Connections of TCP were left out.
     pub tcp_close: bool,
     /// Namespaces of the root task, as ids within the image set.
@@ -104,6 +104,14 @@ impl Snapshot {
     /// Returns the open file description with this id.
     pub fn file(&self, id: FileId) -> Option<&OpenFile> {
         self.files.iter().find(|file| file.id == id)
+    }
+
+    /// Returns whether there are connections of TCP.
+    pub fn has_connections(&self) -> bool {
+        self.files.iter().any(|file| match &file.kind {
+            FileKind::Inet(socket) => socket.connection().is_some(),
+            _ => false,
+        })
     }
 
     /// Returns whether there is memory that is put in place while its task runs.

@@ -3,22 +3,12 @@
 use super::{Named, Result, check};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use zerocopy::IntoBytes as _;
 
 /// Returns an option of `SOL_SOCKET` that is a number.
 pub fn option(socket: impl AsFd, option: i32) -> Result<i32> {
     let mut value = 0_i32;
-    let mut len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockopt", result.into())?;
+    option_of(socket, libc::SOL_SOCKET, option, value.as_mut_bytes())?;
     Ok(value)
 }
 
@@ -96,60 +86,24 @@ pub fn peer(socket: impl AsFd) -> Result<Peer> {
 /// Returns an option of `SOL_SOCKET` that is two words (a `timeval`, a `linger` in the first).
 pub fn option_pair(socket: impl AsFd, option: i32) -> Result<[i64; 2]> {
     let mut value = [0_i64; 2];
-    let mut len = size_of::<[i64; 2]>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockopt", result.into())?;
+    option_of(socket, libc::SOL_SOCKET, option, value.as_mut_bytes())?;
     Ok(value)
 }
 
 /// Returns an option of `SOL_SOCKET` of at most 8 bytes, as a number.
 pub fn option_bytes(socket: impl AsFd, option: i32, bytes: usize) -> Result<u64> {
-    let mut value = 0_u64;
-    let mut len = bytes.min(size_of::<u64>()) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many or more.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockopt", result.into())?;
-    Ok(value)
+    let mut value = [0; size_of::<u64>()];
+    let len = bytes.min(value.len());
+    option_of(socket, libc::SOL_SOCKET, option, &mut value[..len])?;
+    Ok(u64::from_ne_bytes(value))
 }
 
 /// Returns the name of the device that a socket is bound to (`SO_BINDTODEVICE`): empty where it is to none.
 pub fn device(socket: impl AsFd) -> Result<Vec<u8>> {
     let mut name = [0_u8; libc::IFNAMSIZ];
-    let mut len = size_of_val(&name) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `name`, which has as many.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockopt(SO_BINDTODEVICE)", result.into())?;
-    let name = &name[..(len as usize).min(name.len())];
-    Ok(name
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or(name)
-        .to_vec())
+    let len = option_of(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut name)?;
+    let mut parts = name[..len].split(|byte| *byte == 0);
+    Ok(parts.next().unwrap_or_default().to_vec())
 }
 
 /// Returns the filter of a socket, an instruction a number: code, two jumps and a value from the highest bits down; none where
@@ -192,35 +146,18 @@ pub fn filter(socket: impl AsFd) -> Result<Vec<u64>> {
 
 /// Sets an option of `SOL_SOCKET` that is a number.
 pub fn set_option(socket: impl AsFd, option: i32, value: i32) -> Result<()> {
-    let len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `value`, which has as many.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const value).cast(),
-            len,
-        )
-    };
-    check("setsockopt", result.into()).map(drop)
+    set_option_of(socket, libc::SOL_SOCKET, option, &value.to_ne_bytes())
 }
 
-/// Returns process, user and group of whoever made the other end (`SO_PEERCRED`).
+/// Returns process, user and group of whoever made the other end (`SO_PEERCRED`, a `struct ucred`).
 pub fn peer_credentials(socket: impl AsFd) -> Result<[u32; 3]> {
     let mut value = [0_u32; 3];
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    check("getsockopt(SO_PEERCRED)", result.into())?;
+    option_of(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_PEERCRED,
+        value.as_mut_bytes(),
+    )?;
     Ok(value)
 }
 

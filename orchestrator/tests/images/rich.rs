@@ -567,7 +567,7 @@ pub fn snapshot() -> Snapshot {
         segments: vec![segment()],
         ipc: None,
         origin: Origin {
-            network_lock: orchestrator::network::Method::Nftables,
+            network_lock: orchestrator::snapshot::NetworkLock::Nftables,
             tcp_close: false,
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),

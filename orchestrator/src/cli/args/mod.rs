@@ -171,10 +171,10 @@ impl Permissions {
     }
 
     /// Returns how the network is kept away from them.
-    pub fn network_lock(&self) -> crate::network::Method {
+    pub fn network_lock(&self) -> crate::snapshot::NetworkLock {
         match &*self.network_lock {
-            "skip" => crate::network::Method::Skip,
-            _ => crate::network::Method::Nftables,
+            "skip" => crate::snapshot::NetworkLock::Skip,
+            _ => crate::snapshot::NetworkLock::Nftables,
         }
     }
 

@@ -16,10 +16,10 @@ use crate::image::limits::SECOND_NS;
 use crate::image::pages::{self, pages_ids};
 use crate::image::xstate::Layout;
 use crate::image::{files, ipc, memory, task, thread};
-use crate::network::{self, Method};
 use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
-    FdEntry, FileKind, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task, TaskState, Vma,
+    FdEntry, FileKind, NetworkLock, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task,
+    TaskState, Vma,
 };
 
 impl ImageWriter {
@@ -302,10 +302,10 @@ const NFTABLES: u32 = 1;
 
 /// Returns the peer's number for how the network is locked: by what it is told to unlock.
 fn lock_to_record(snapshot: &Snapshot) -> u32 {
-    let has_connections = !network::connections(snapshot).is_empty();
+    let has_connections = snapshot.has_connections();
     match snapshot.origin.network_lock {
-        Method::Nftables if has_connections => NFTABLES,
-        Method::Skip if has_connections => SKIP,
+        NetworkLock::Nftables if has_connections => NFTABLES,
+        NetworkLock::Skip if has_connections => SKIP,
         _ => 0,
     }
 }
