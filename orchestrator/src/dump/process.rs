@@ -273,6 +273,9 @@ pub fn collect(
 /// From so many threads on it is worth it that another one of ours asks about half of each.
 const WORTH_A_THREAD: usize = 64;
 
+/// Threads that one of ours tells another of at a time: each telling may wake it.
+const AT_ONCE: usize = 16;
+
 /// Collects the threads of a process, and its umask.
 fn threads(
     frozen: &Frozen,
@@ -299,11 +302,13 @@ fn threads(
         std::thread::scope(|scope| {
             let (send, receive) = std::sync::mpsc::channel();
             scope.spawn(move || {
+                let ask = |&tid| ByNumber::ask(pid, tid);
                 // Nobody takes them any more where something else has failed.
-                let mut tids = tids.into_iter();
-                let _ = tids.try_for_each(|tid| send.send(ByNumber::ask(pid, tid)));
+                let _ = tids
+                    .chunks(AT_ONCE)
+                    .try_for_each(|tids| send.send(tids.iter().map(ask).collect::<Vec<_>>()));
             });
-            let mut told = receive.iter();
+            let mut told = receive.iter().flatten();
             all.iter().try_for_each(|stopped| {
                 let by_number = told.next().expect("all threads are asked about");
                 collect(stopped, by_number?)

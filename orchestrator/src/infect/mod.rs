@@ -301,10 +301,12 @@ impl Infected {
             for thread in next..end {
                 self.start(thread, thread - next + 1, Some(questions))?;
             }
-            for slot in 1..=end - next {
+            // The last first: the others have answered by then, and nobody is woken for each.
+            for slot in (1..=end - next).rev() {
                 self.wait(slot)?;
-                all.push(self.answers(slot, questions.len(), questions));
             }
+            let slots = 1..=end - next;
+            all.extend(slots.map(|slot| self.answers(slot, questions.len(), questions)));
             self.take_back(next..end)?;
             next = end;
         }

@@ -32,12 +32,12 @@ impl Frozen {
                 read.and(seen)
             })?
         };
-        let mut children = Vec::new();
+        self.children.clear();
         for (thread, (status, its)) in self.threads.iter_mut().zip(seen) {
             thread.status = Some(status);
-            children.extend(its);
+            self.children
+                .extend(its.into_iter().map(|child| (thread.tid, child)));
         }
-        self.first_children = Some(children);
         Ok(())
     }
 }
