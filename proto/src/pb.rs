@@ -1249,6 +1249,25 @@ pub struct ExtInetSk {
     /// them any more.
     #[prost(bytes = "vec", optional, tag = "3")]
     pub past_name: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// Datagrams that wait in it, in their order.
+    #[prost(message, repeated, tag = "4")]
+    pub datagram: ::prost::alloc::vec::Vec<ExtDatagram>,
+}
+/// recvmsg(2), with IP_RECVTTL and IP_RECVTOS.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtDatagram {
+    /// Port and address of who sent it, as they are on the wire.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub from: ::prost::alloc::vec::Vec<u8>,
+    /// The address that it was sent to.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub to: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, required, tag = "3")]
+    pub hops: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub class: u32,
+    #[prost(bytes = "vec", required, tag = "5")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
 }
 /// getsockopt(2). An interface is told by its name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1272,6 +1291,28 @@ pub struct ExtInetGroup {
     pub include: bool,
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub source: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Of netlink_sk_entry: what its other fields have no room for.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtNetlinkSk {
+    /// SOCK_RAW or SOCK_DGRAM.
+    #[prost(uint32, required, tag = "1")]
+    pub r#type: u32,
+    /// Options of SOL_NETLINK that are not as in a new socket.
+    #[prost(message, repeated, tag = "2")]
+    pub option: ::prost::alloc::vec::Vec<ExtInetOption>,
+}
+/// Of packet_sock_entry: what its other fields have no room for.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtPacketSk {
+    /// Options of SOL_PACKET that are not as in a new socket.
+    #[prost(message, repeated, tag = "1")]
+    pub option: ::prost::alloc::vec::Vec<ExtInetOption>,
+    /// Names of interfaces: of what it is bound to, and of each membership in its order.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub interface: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub mclist_interface: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Of sk_packet_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2163,6 +2204,8 @@ pub struct PacketSockEntry {
     pub tx_ring: ::core::option::Option<PacketRing>,
     #[prost(uint32, optional, tag = "20")]
     pub ns_id: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtPacketSk>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PidfdEntry {
@@ -2378,6 +2421,8 @@ pub struct NetlinkSkEntry {
     pub opts: SkOptsEntry,
     #[prost(uint32, optional, tag = "13")]
     pub ns_id: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtNetlinkSk>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FilePermsEntry {

@@ -49,7 +49,10 @@ fn lossy(kind: &str, words: &[&str]) {
 #[test]
 fn what_waits_in_a_socket_of_the_network() {
     if let Some(victim) = start("datagram") {
-        named(victim, &["datagrams", "UDP socket"]);
+        named(
+            victim,
+            &["datagrams", "UDP socket", "another socket has the port"],
+        );
     }
 }
 

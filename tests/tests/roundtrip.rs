@@ -186,6 +186,7 @@ victims! {
     procfiles: "procfiles" Dynamic,
     names: "names" Dynamic,
     inet: "inet" Dynamic,
+    datagrams: "datagrams" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

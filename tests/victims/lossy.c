@@ -33,13 +33,17 @@ int main(int argc, char **argv)
 		MUST(epoll_ctl(poller, EPOLL_CTL_ADD, counter, &event));
 		CHECK(epoll_wait(poller, &event, 1, 0) == 1, "set-up: no event");
 	} else if (!strcmp(kind, "datagram")) {
-		/* At an address of its own: nobody else takes it meanwhile. */
+		/* At an address of its own: nobody else takes it meanwhile. Another has the port too. */
 		struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f4e0000 | (getpid() & 0xffff))};
 		socklen_t length = sizeof name;
-		int one = MUST(socket(AF_INET, SOCK_DGRAM, 0));
-		MUST(bind(one, (struct sockaddr *)&name, sizeof name));
-		MUST(getsockname(one, (struct sockaddr *)&name, &length));
-		MUST(sendto(one, "x", 1, 0, (struct sockaddr *)&name, sizeof name));
+		int both[2], on = 1;
+		for (int one = 0; one < 2; one++) {
+			both[one] = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+			MUST(setsockopt(both[one], SOL_SOCKET, SO_REUSEADDR, &on, sizeof on));
+			MUST(bind(both[one], (struct sockaddr *)&name, sizeof name));
+			MUST(getsockname(both[one], (struct sockaddr *)&name, &length));
+		}
+		MUST(sendto(both[0], "x", 1, 0, (struct sockaddr *)&name, sizeof name));
 	} else if (!strcmp(kind, "hint")) {
 		uint64_t hint = 2;
 		int memory = MUST(memfd_create("short-lived", 0));

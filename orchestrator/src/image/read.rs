@@ -257,7 +257,7 @@ impl Reader {
                     let message = unix::image::message_from_record(&record, bytes);
                     socket.queue.push(message.map_err(at)?);
                 }
-                // Datagrams of the network may get lost, and these do.
+                // Datagrams of the network are with their socket.
                 FileKind::Unsupported(_) | FileKind::Inet(_) => {}
                 _ => return Err(at(Wrong::new("it is no socket"))),
             }

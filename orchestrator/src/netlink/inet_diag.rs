@@ -1,4 +1,5 @@
-//! Sockets of the network in our namespace: in which directions they are shut, which nothing else tells of all of them.
+//! Sockets of the network in our namespace: in which directions they are shut, which nothing else tells of all of them, and which
+//! of them have one port.
 
 use super::ask;
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -7,11 +8,20 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use std::collections::BTreeMap;
 use std::io;
 
-/// Reads the sockets of a protocol that are bound or connected, by inode: `RCV_SHUTDOWN` 1, `SEND_SHUTDOWN` 2.
+/// What is told of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// `RCV_SHUTDOWN` 1, `SEND_SHUTDOWN` 2.
+    pub shutdown: u8,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Reads the sockets of a protocol that are bound or connected, by inode.
 ///
 /// # Errors
 /// The kernel does not answer (`CONFIG_INET_UDP_DIAG`), or not as it should.
-pub fn read_shutdowns(is_v6: bool, protocol: u8) -> io::Result<BTreeMap<u32, u8>> {
+pub fn read(is_v6: bool, protocol: u8) -> io::Result<BTreeMap<u32, Told>> {
     let request = SockDiagMessage::InetRequest(InetRequest {
         family: if is_v6 { libc::AF_INET6 } else { libc::AF_INET } as u8,
         protocol,
@@ -32,10 +42,11 @@ pub fn read_shutdowns(is_v6: bool, protocol: u8) -> io::Result<BTreeMap<u32, u8>
             Nla::Shutdown(shutdown) => Some(*shutdown),
             _ => None,
         });
-        all.insert(
-            response.header.inode,
-            shutdowns.fold(0, |all, one| all | one),
-        );
+        let told = Told {
+            shutdown: shutdowns.fold(0, |all, one| all | one),
+            port: response.header.socket_id.source_port,
+        };
+        all.insert(response.header.inode, told);
     })?;
     Ok(all)
 }
@@ -60,13 +71,16 @@ mod tests {
             crate::sys::file::statx(fd.as_fd()).expect("statx").ino as u32
         };
         let udp = libc::IPPROTO_UDP as u8;
-        assert_eq!(read_shutdowns(false, udp).expect("told")[&inode(&one)], 2);
+        let told = read(false, udp).expect("told")[&inode(&one)];
+        let port = one.local_addr().expect("a name").port();
+        assert_eq!(told, Told { shutdown: 2, port });
         if let Ok(other) = other {
-            assert_eq!(read_shutdowns(true, udp).expect("told")[&inode(&other)], 0);
+            let told = read(true, udp).expect("told");
+            assert_eq!(told[&inode(&other)].shutdown, 0);
         }
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let tcp = libc::IPPROTO_TCP as u8;
-        let told = read_shutdowns(false, tcp).expect("told");
+        let told = read(false, tcp).expect("told");
         assert!(told.contains_key(&inode(&listener)));
     }
 }

@@ -5,7 +5,7 @@
 //! already and says so again; that of the other end by its own `shutdown` where it is of the tree, or else by a packet as it
 //! would send it, as it will not send its end once more. Their order decides about the state: who was shut first.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Options;
@@ -13,7 +13,8 @@ use super::error::{Error, Result};
 use crate::netlink::nft::MARK;
 use crate::network;
 use crate::objects::inet::plan::{is_reused, sockaddr};
-use crate::objects::inet::{options::SOL_TCP, repair, segment};
+use crate::objects::inet::segment::{Says, segment};
+use crate::objects::inet::{options::SOL_TCP, repair};
 use crate::plan::Refusal;
 use crate::snapshot::inet::canonical;
 use crate::snapshot::{FileId, FileKind, InetSocket, Snapshot, TcpState};
@@ -210,16 +211,21 @@ fn receive_end(one: &Standing<'_>) -> sys::Result<()> {
         .wrapping_sub(stream.sent.len() as u32);
     let scaled = stream.window.map_or(0, |window| window[1]) >> stream.send_scale;
     let window = scaled.min(u32::from(u16::MAX)) as u16;
-    let packet = segment::end(from, to, stream.receive_end(one.state), confirmed, window);
+    let numbers = (stream.receive_end(one.state), confirmed);
+    let packet = segment(Says::End, (from, to), numbers, window);
+    let scope = socket::interface_index(&one.socket.interface).unwrap_or(0);
+    send_packet(&packet, to.ip(), scope)
+}
+
+/// Sends a packet to an address of this machine, past the lock of the network.
+pub(super) fn send_packet(packet: &[u8], to: IpAddr, scope: u32) -> sys::Result<()> {
     let family = match to {
-        SocketAddr::V4(_) => libc::AF_INET,
-        SocketAddr::V6(_) => libc::AF_INET6,
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
     };
     let raw = socket::make(family, libc::SOCK_RAW, libc::IPPROTO_RAW)?;
     socket::set_option(&raw, libc::SO_MARK, MARK as i32)?;
-    let without_port = SocketAddr::new(to.ip(), 0);
-    let scope = socket::interface_index(&one.socket.interface).unwrap_or(0);
-    socket::send(&raw, &packet, &sockaddr(&without_port, scope)).map(drop)
+    socket::send(&raw, packet, &sockaddr(&SocketAddr::new(to, 0), scope)).map(drop)
 }
 
 /// Asks for a connection again, without waiting for the answer.

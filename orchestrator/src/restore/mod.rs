@@ -10,6 +10,7 @@
 mod arena;
 mod commit;
 mod connections;
+mod datagrams;
 mod error;
 mod files;
 mod ghosts;
@@ -108,7 +109,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     }
     restored.stats.restore_us = micros(started);
     restored.stats.pages_restored = stored_pages(&images);
-    restored.not_kept.clone_from(&plan.not_kept);
+    restored.not_kept.extend_from_slice(&plan.not_kept);
     Ok(restored)
 }
 

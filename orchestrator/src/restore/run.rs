@@ -13,11 +13,11 @@ use arch::abi::restore::state;
 use nix::errno::Errno;
 
 use super::commit::{self, After};
-use super::connections;
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
 use super::segments::Segments;
 use super::{Restored, micros};
+use super::{connections, datagrams};
 use crate::image::{ImageSet, RestoreStats};
 use crate::lazy::link::Link;
 use crate::plan::Plan;
@@ -73,6 +73,7 @@ pub fn run(
     stages.reached(Stage::PostRestore, pid)?;
     stages.passed(Stage::PreResume, pid);
     connections::finish(&images.snapshot)?;
+    let lost = datagrams::finish(&images.snapshot);
     let after = if how.leave_stopped {
         After::Stopped
     } else {
@@ -94,7 +95,7 @@ pub fn run(
             restore_us: micros(started),
             ..RestoreStats::default()
         },
-        not_kept: plan.not_kept.clone(),
+        not_kept: lost,
     })
 }
 

@@ -42,6 +42,23 @@ pub struct InetSocket {
     pub groups: Vec<InetGroup>,
     /// Of a connection of TCP, what it is in the middle of.
     pub stream: TcpStream,
+    /// Datagrams that wait in it.
+    pub datagrams: Vec<Datagram>,
+}
+
+/// A datagram that waits in a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// What address it was sent to.
+    pub to: IpAddr,
+    /// How many hops it had left (`IP_RECVTTL`).
+    pub hops: u8,
+    /// Its class (`IP_RECVTOS`).
+    pub class: u8,
+    /// What it says.
+    pub data: Vec<u8>,
 }
 
 /// What can be done with a socket of the network.

@@ -26,7 +26,9 @@ pub use file::{
     FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
     Owner, PidFd, PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
-pub use inet::{InetGroup, InetOption, InetSocket, InetState, NetworkLock, TcpState, TcpStream};
+pub use inet::{
+    Datagram, InetGroup, InetOption, InetSocket, InetState, NetworkLock, TcpState, TcpStream,
+};
 pub use ipc::{
     IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,
 };

@@ -333,6 +333,8 @@ pub struct Peeked {
     pub credentials: Option<[u32; 3]>,
     /// More comes with it than was understood.
     pub has_more: bool,
+    /// What: level, type and value; in the kernel's order.
+    pub others: Vec<(i32, i32, Vec<u8>)>,
 }
 
 /// `SCM_PIDFD` (6.5) of `linux/socket.h`.
@@ -412,7 +414,10 @@ fn take_control(message: &libc::msghdr, peeked: &mut Peeked) {
             }
             // When it was sent, which options of the socket ask for.
             (libc::SOL_SOCKET, kind) if STAMPS.contains(&kind) => {}
-            _ => peeked.has_more = true,
+            (level, kind) => {
+                peeked.has_more = true;
+                peeked.others.push((level, kind, bytes.to_vec()));
+            }
         }
         // SAFETY: as above.
         header = unsafe { libc::CMSG_NXTHDR(message, header) };

@@ -119,15 +119,18 @@ impl FileTable {
         };
         let collected = inet::collect(own, ino, &mut self.sockets.inet, choices);
         let collected = collected.map_err(|(reason, remedy)| (reason, remedy.into()))?;
-        let mut lose = |what| {
-            let loss = Loss::with(what, format!("in {}", collected.fact.words()));
+        let mut lose = |what, why: &str| {
+            let loss = Loss::with(what, format!("in {}{why}", collected.fact.words()));
             self.losses.push(loss);
         };
-        if collected.has_datagrams {
-            lose(Lost::Datagrams);
+        if let Some(reason) = &collected.lost_datagrams {
+            lose(Lost::Datagrams, &format!(": {reason}"));
+        }
+        if !collected.fact.datagrams.is_empty() && sockopt::tells_times(&collected.fact.options) {
+            lose(Lost::MessageTimes, "");
         }
         if collected.has_error {
-            lose(Lost::SocketError);
+            lose(Lost::SocketError, "");
         }
         if let Some(state) = collected.fact.connection() {
             self.sockets.connections.push(Found {

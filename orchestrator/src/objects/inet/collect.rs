@@ -1,9 +1,9 @@
 //! From the kernel to the fact. All is asked of a copy of the descriptor, which is the same socket, and of new sockets of our
 //! own, to know what a program has changed. Nothing is asked that would take what waits in a socket, its error too.
 
-use super::groups;
 use super::options::{Holds, ROWS, Row, SOL_TCP, When};
-use crate::netlink::inet_diag;
+use super::{datagrams, groups};
+use crate::netlink::inet_diag::{self, Told};
 use crate::objects::sockopt::collect as sockopt;
 use crate::snapshot::inet::{NOWHERE, NOWHERE_V6, is_somewhere};
 use crate::snapshot::{InetOption, InetSocket, InetState, TcpState, TcpStream};
@@ -49,8 +49,8 @@ type Values = Vec<Option<Vec<u8>>>;
 pub struct Asked {
     /// Values of options of new sockets: by family, type and protocol.
     fresh: BTreeMap<(bool, i32, i32), Values>,
-    /// In which directions sockets are shut: by family and protocol.
-    shutdowns: BTreeMap<(bool, i32), BTreeMap<u32, u8>>,
+    /// Sockets that the kernel tells of: by family and protocol.
+    told: BTreeMap<(bool, i32), BTreeMap<u32, Told>>,
     /// Groups that somebody is a member of.
     groups: Option<Vec<groups::Candidate>>,
 }
@@ -71,8 +71,8 @@ pub struct Choices {
 pub struct Collected {
     /// The socket.
     pub fact: InetSocket,
-    /// Datagrams wait in it.
-    pub has_datagrams: bool,
+    /// Why datagrams that wait in it are lost.
+    pub lost_datagrams: Option<String>,
     /// An error waits in it.
     pub has_error: bool,
 }
@@ -117,6 +117,7 @@ pub fn collect(
         values: Vec::new(),
         groups: Vec::new(),
         stream: TcpStream::default(),
+        datagrams: Vec::new(),
     };
     if fact.is_tcp() {
         fact.state = tcp_state(own, choices)?;
@@ -149,8 +150,12 @@ pub fn collect(
         fact.groups = groups::collect(own, &fact, &mut asked.groups).map_err(plain)?;
     }
     fact.values = values(own, &fact, asked)?;
+    let lost_datagrams = match events & libc::POLLIN != 0 && !fact.is_tcp() {
+        true => read_datagrams(own, &mut fact, events, asked).err(),
+        false => None,
+    };
     Ok(Collected {
-        has_datagrams: events & libc::POLLIN != 0 && !fact.is_tcp(),
+        lost_datagrams,
         has_error: events & libc::POLLERR != 0,
         fact,
     })
@@ -250,17 +255,8 @@ fn shutdown(fact: &InetSocket, events: i16, asked: &mut Asked) -> Result<u8, Ref
         && matches!(fact.protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE);
     // The kernel tells of those that have a port. Of others it can be seen, but for one shut for sending alone.
     if is_told && fact.local.port() != 0 {
-        let known = asked.shutdowns.entry((fact.is_v6, fact.protocol));
-        let known = match known {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                let read = inet_diag::read_shutdowns(fact.is_v6, fact.protocol as u8);
-                place.insert(read.map_err(|error| {
-                    plain(format!("the kernel does not tell of sockets: {error}"))
-                })?)
-            }
-        };
-        return Ok(known.get(&fact.ino).copied().unwrap_or(0) & BOTH);
+        let known = told(asked, fact.is_v6, fact.protocol).map_err(plain)?;
+        return Ok(known.get(&fact.ino).map_or(0, |told| told.shutdown) & BOTH);
     }
     Ok(
         match (events & libc::POLLRDHUP != 0, events & libc::POLLHUP != 0) {
@@ -269,6 +265,40 @@ fn shutdown(fact: &InetSocket, events: i16, asked: &mut Asked) -> Result<u8, Ref
             (false, false) => 0,
         },
     )
+}
+
+/// Returns the sockets of a protocol, which are asked for once.
+fn told(asked: &mut Asked, is_v6: bool, protocol: i32) -> Result<&BTreeMap<u32, Told>, String> {
+    match asked.told.entry((is_v6, protocol)) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(place) => {
+            let read = inet_diag::read(is_v6, protocol as u8);
+            let read =
+                read.map_err(|error| format!("the kernel does not tell of sockets: {error}"))?;
+            Ok(place.insert(read))
+        }
+    }
+}
+
+/// Reads what waits in a socket of datagrams.
+fn read_datagrams(
+    own: BorrowedFd<'_>,
+    fact: &mut InetSocket,
+    events: i16,
+    asked: &mut Asked,
+) -> Result<(), String> {
+    if events & libc::POLLERR != 0 {
+        return Err("a look would take the error that waits in it".into());
+    }
+    if datagrams::is_kept(fact) {
+        for is_v6 in [false, true] {
+            told(asked, is_v6, fact.protocol)?;
+        }
+    }
+    let none = BTreeMap::new();
+    let known = [false, true].map(|is_v6| asked.told.get(&(is_v6, fact.protocol)).unwrap_or(&none));
+    fact.datagrams = datagrams::read(own, fact, known)?;
+    Ok(())
 }
 
 /// Returns the options that are not as in a new socket.
@@ -344,7 +374,7 @@ fn named(row: &Row, value: Vec<u8>) -> Result<Vec<u8>, Refused> {
 }
 
 /// Returns the address in what the kernel says behind the family, and the name of the interface that it counts for.
-fn address(bytes: &[u8], is_v6: bool) -> (SocketAddr, Vec<u8>) {
+pub(super) fn address(bytes: &[u8], is_v6: bool) -> (SocketAddr, Vec<u8>) {
     let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
     if is_v6 && bytes.len() >= V6_LEN {
         let ip: [u8; 16] = bytes[6..22].try_into().expect("16 bytes");

@@ -1,5 +1,6 @@
 //! Between the fact and its record in `files.img`. What the peer has fields for goes there; the rest is in ours.
 
+use super::datagrams::image as datagrams;
 use super::options::{self, Holds, SOL_ICMPV6, SOL_IP, SOL_IPV6, SOL_RAW, SOL_TCP, When};
 use crate::image::error::{Checked, wrong};
 use crate::objects::sockopt::image as sockopt;
@@ -49,6 +50,7 @@ pub(crate) fn to_record(
         option: values.into_iter().map(option_to_record).collect(),
         group: fact.groups.iter().map(group_to_record).collect(),
         past_name: (is_over && fact.is_bound()).then(|| name_to_record(&fact.local)),
+        datagram: fact.datagrams.iter().map(datagrams::to_record).collect(),
     };
     pb::InetSkEntry {
         id: file.id.0,
@@ -83,7 +85,7 @@ fn shutdown_to_record(fact: &InetSocket) -> i32 {
     i32::from(fact.shutdown | by_state)
 }
 
-fn name_to_record(name: &SocketAddr) -> Vec<u8> {
+pub(super) fn name_to_record(name: &SocketAddr) -> Vec<u8> {
     [&name.port().to_be_bytes()[..], &octets(&name.ip())].concat()
 }
 
@@ -163,7 +165,7 @@ fn group_to_record(group: &InetGroup) -> pb::ExtInetGroup {
     }
 }
 
-fn octets(ip: &IpAddr) -> Vec<u8> {
+pub(super) fn octets(ip: &IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -224,6 +226,10 @@ pub(crate) fn from_record(record: &pb::InetSkEntry) -> Checked<Result<InetSocket
         local = name_from_record(name, is_v6)?;
     }
     let groups = ext.group.iter().map(group_from_record);
+    let datagrams = ext
+        .datagram
+        .iter()
+        .map(|record| datagrams::from_record(record, protocol));
     Ok(Ok(InetSocket {
         ino: record.ino,
         is_v6,
@@ -238,6 +244,7 @@ pub(crate) fn from_record(record: &pb::InetSkEntry) -> Checked<Result<InetSocket
         values: values_from_record(record, is_v6, &ext)?,
         groups: groups.collect::<Checked<_>>()?,
         stream: TcpStream::default(),
+        datagrams: datagrams.collect::<Checked<_>>()?,
     }))
 }
 
@@ -264,7 +271,7 @@ fn address(words: &[u32], port: u32, is_v6: bool) -> Checked<SocketAddr> {
     }
 }
 
-fn name_from_record(name: &[u8], is_v6: bool) -> Checked<SocketAddr> {
+pub(super) fn name_from_record(name: &[u8], is_v6: bool) -> Checked<SocketAddr> {
     let (Some(port), Some(octets)) = (name.get(..2), name.get(2..)) else {
         return wrong!("{} bytes are no name", name.len());
     };
@@ -275,7 +282,7 @@ fn name_from_record(name: &[u8], is_v6: bool) -> Checked<SocketAddr> {
     }
 }
 
-fn ip_from(octets: &[u8]) -> Checked<IpAddr> {
+pub(super) fn ip_from(octets: &[u8]) -> Checked<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(octets) {
         return Ok(Ipv4Addr::from(octets).into());
     }

@@ -2,6 +2,7 @@
 
 pub mod collect;
 pub mod connection;
+pub mod datagrams;
 pub mod groups;
 pub mod image;
 pub mod options;
