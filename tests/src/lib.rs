@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod clock;
 pub mod seen;
+pub mod server;
 pub mod victim;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use binary::orchestrator;
 pub use clock::steadily;
 pub use seen::Seen;
+pub use server::Server;
 pub use victim::{Program, Victim};
 
 /// Longest time that anything a test waits for may take.
@@ -133,6 +135,17 @@ impl Images {
     pub fn dump(&self, pid: u32, more: &[&str]) {
         let output = self.try_dump(pid, more);
         assert!(output.status.success(), "dump {more:?}: {}", said(&output));
+    }
+
+    /// Copies all images to another folder, as one does to another machine.
+    pub fn carry_over(&self, to: &Images) {
+        for entry in std::fs::read_dir(&self.0).expect("the folder") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("UTF-8");
+            if name.ends_with(".img") {
+                std::fs::copy(entry.path(), to.0.join(name)).expect("copied");
+            }
+        }
     }
 
     /// Runs `restore` with `more` options; it may fail.

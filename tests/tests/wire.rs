@@ -2,13 +2,13 @@
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, Program, Victim, assert_refused, orchestrator, root, run, said, steadily, wait_until,
+    Images, Program, Server, Victim, assert_refused, orchestrator, root, run, said, steadily,
+    wait_until,
 };
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Time for a victim to get on with what it does: its threads come back to what they wait for.
 const A_WHILE: std::time::Duration = std::time::Duration::from_millis(400);
@@ -18,73 +18,6 @@ fn start(name: &str) -> Option<Victim> {
         return None;
     }
     Some(Program::compile(name, Link::Dynamic)?.start(&[]))
-}
-
-/// A page server that stores in a folder. Killed when it goes.
-struct Server {
-    child: Child,
-    said: BufReader<ChildStdout>,
-    port: String,
-}
-
-impl Server {
-    fn start(dir: &Path) -> Server {
-        let mut child = Command::new(orchestrator())
-            .args(["page-server", "--address", "127.0.0.1", "--port", "0", "-D"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server can be started");
-        let mut said = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        said.read_line(&mut line).expect("its line");
-        let port = line.trim().rsplit(':').next().expect("a port").to_string();
-        assert!(port.parse::<u16>().is_ok(), "no port in {line:?}");
-        Server { child, said, port }
-    }
-
-    fn options(&self) -> [&str; 5] {
-        [
-            "--page-server",
-            "--address",
-            "127.0.0.1",
-            "--port",
-            &self.port,
-        ]
-    }
-
-    fn client(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port.parse().expect("a port"))).expect("connected")
-    }
-
-    /// Waits for its end, and returns whether it did well and what it said.
-    fn end(mut self) -> (bool, String) {
-        let ended = wait_until(|| !matches!(self.child.try_wait(), Ok(None)));
-        assert!(ended, "the server goes on");
-        let mut words = String::new();
-        let _ = self.said.read_to_string(&mut words);
-        let mut errors = self.child.stderr.take().expect("piped");
-        let _ = errors.read_to_string(&mut words);
-        let status = self.child.wait().expect("its status");
-        (status.success(), words)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Copies all images of one folder to another.
-fn carry_over(from: &Images, to: &Images) {
-    for entry in std::fs::read_dir(&from.0).expect("the folder") {
-        let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), to.0.join(entry.file_name())).expect("copied");
-    }
 }
 
 fn names(images: &Images, prefix: &str) -> usize {
@@ -104,14 +37,14 @@ fn by_page_server(name: &'static str) {
             return;
         };
         let (here, there) = (Images::new(&victim, "here"), Images::new(&victim, "there"));
-        let server = Server::start(&there.0);
+        let server = Server::start(&there.0, &[]);
         let others = victim.descendants();
         here.dump(victim.pid, &server.options());
         let (done, words) = server.end();
         assert!(done, "{words}");
         victim.reap_with(&others);
         assert_eq!((names(&here, "pages-"), names(&here, "pagemap-")), (0, 0));
-        carry_over(&here, &there);
+        here.carry_over(&there);
         there.restore();
         std::thread::sleep(A_WHILE);
         victim.check();
@@ -143,7 +76,7 @@ fn client_and_server_share_a_folder() {
         let images = Images::new(&victim, "images");
         // An older set, which the new one replaces.
         images.dump(victim.pid, &["--leave-running"]);
-        let server = Server::start(&images.0);
+        let server = Server::start(&images.0, &[]);
         images.dump(victim.pid, &server.options());
         let (done, words) = server.end();
         assert!(done, "{words}");
@@ -218,7 +151,7 @@ fn hostile_clients_are_refused() {
     ];
     for (word, bytes) in cases {
         let folder = tempfile::tempdir().expect("a folder");
-        let server = Server::start(folder.path());
+        let server = Server::start(folder.path(), &[]);
         let mut client = server.client();
         // It may be gone before all is sent.
         let _ = client.write_all(&bytes);
@@ -240,7 +173,7 @@ fn a_full_disk_of_the_server_is_told_to_the_client() {
     let Some(_small) = Small::mount(&there.0) else {
         return;
     };
-    let server = Server::start(&there.0);
+    let server = Server::start(&there.0, &[]);
     let output = here.try_dump(victim.pid, &server.options());
     assert_refused(&output, &["No space left", "put back"]);
     let (done, words) = server.end();
@@ -280,7 +213,7 @@ fn a_server_that_is_killed_fails_the_dump() {
         return;
     };
     let (here, there) = (Images::new(&victim, "here"), Images::new(&victim, "there"));
-    let mut server = Server::start(&there.0);
+    let mut server = Server::start(&there.0, &[]);
     // A connection that is taken and never read: the dump waits for its first answer.
     stop(server.child.id());
     let dumping = spawn_dump(&victim, &here, &server.options());
@@ -325,7 +258,7 @@ fn spawn_dump(victim: &Victim, images: &Images, more: &[&str]) -> Child {
 #[test]
 fn a_client_that_is_killed_fails_the_server() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::start(folder.path());
+    let server = Server::start(folder.path(), &[]);
     let script = "exec 3<>/dev/tcp/127.0.0.1/$0; head -c 20 /dev/zero >&3; sleep 1000";
     let mut client = Command::new("bash")
         .args(["-c", script, &server.port])
@@ -370,7 +303,7 @@ fn a_server_in_the_background_tells_when_it_is_ready() {
     );
     victim.reap();
     assert!(wait_until(|| !Path::new(&format!("/proc/{pid}")).exists()));
-    carry_over(&here, &there);
+    here.carry_over(&there);
     there.restore();
     victim.check();
 }

@@ -4,7 +4,7 @@ use super::args::PageServerArgs;
 use super::say;
 use super::server::{Ready, go_on_in_background};
 use crate::image;
-use crate::page_server::{StoredPages, hand_out, listen, serve};
+use crate::page_server::{Shelf, StoredPages, hand_out, listen, serve};
 use crate::sys::{fd, process};
 use crate::wire::client::inherited;
 use anyhow::Context as _;
@@ -57,7 +57,12 @@ fn receive(args: &PageServerArgs, socket: TcpStream) -> anyhow::Result<()> {
         tracing::info!("handed out {sent} pages");
         return Ok(());
     }
-    let received = serve(socket, &args.common.images_dir)?;
+    let shelf = Shelf {
+        dir: &args.common.images_dir,
+        parent: args.prev_images_dir.as_deref(),
+        dedup: args.auto_dedup,
+    };
+    let received = serve(socket, shelf)?;
     tracing::info!(
         "stored {} pages of {} processes and shared segments",
         received.pages,

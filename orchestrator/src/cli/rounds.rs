@@ -1,6 +1,7 @@
 //! `orchestrator pre-dump`, `orchestrator dedup` and `orchestrator untrack`.
 
 use super::args::{DedupArgs, PreDumpArgs, RoundArgs, UntrackArgs};
+use super::dump::place;
 use super::say;
 use crate::dump::rounds::pre_dump as pre_dump_tree;
 use crate::dump::tracking::Rounds;
@@ -44,7 +45,10 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         stages: Stages::new(&args.outside.action_script, &args.common.images_dir),
         sync: false,
         portable: args.portable,
-        page_server: None,
+        page_server: args
+            .page_server
+            .then(|| place(&args.server, "--page-server"))
+            .transpose()?,
         lazy: None,
         packing: None,
         shell_job: true,

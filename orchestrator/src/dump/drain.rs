@@ -76,7 +76,7 @@ pub fn drain_all(
     let mut next_id = 1;
     let mut root_pages = Some(root_pages);
     let is_shared = !portable && outlet.takes_parents_pages();
-    let parted = find(infected, facts, tracking, is_shared)?;
+    let parted = find(infected, facts, (tracking, outlet), is_shared)?;
     let all = tasks(facts);
     let ranges = all.iter().map(|task| match lazy {
         true => split::ranges(task, &all),
@@ -109,6 +109,8 @@ pub fn drain_all(
                 output.set_lazy(|| super::outlet::lazy(&mm.vmas));
             }
         }
+        let common = frames::merged(common, Vec::new());
+        outputs[0].set_known(&common);
         drain::drain(&mut infected[index], &own, &mut outputs, &mut tally)?;
         let mut runs = Vec::new();
         for output in &mut outputs {
@@ -181,7 +183,7 @@ type Child = (usize, Vec<[u64; 2]>);
 fn find(
     infected: &[Infected],
     facts: &mut Facts,
-    tracking: &mut Tracking,
+    (tracking, outlet): (&mut Tracking, &Outlet),
     may_share: bool,
 ) -> Result<Vec<Parted>, Error> {
     let mut children: BTreeMap<i32, Vec<Child>> = BTreeMap::new();
@@ -226,8 +228,12 @@ fn find(
         }
     }
     for (parted, (infected, unwritten)) in all.iter_mut().zip(infected.iter().zip(unwritten)) {
+        let pid = infected.frozen().pid();
+        if unwritten.is_empty() || !outlet.has_parent(pid.0)? {
+            continue;
+        }
         let wanted = std::mem::take(&mut parted.own);
-        let rest = tracking.part(infected.frozen().pid(), wanted, &unwritten);
+        let rest = tracking.part(pid, wanted, &unwritten);
         parted.own = rest.own;
         parted.common.extend(rest.parent);
     }

@@ -280,7 +280,6 @@ fn dump_tree(
         lazy: settings.lazy.is_some(),
     };
     let drained = drain_all(&mut infected, &mut facts, pages, drains).map_err(put_back)?;
-    writer.set_parent(tracking.link());
     losses.append(&mut facts.losses);
     tell_phase("drained", frozen_at);
     let tree = cure_all(infected).map_err(put_back)?;
@@ -313,7 +312,7 @@ fn dump_tree(
         passed.map_err(put_back)?;
     }
     tracking.finish();
-    if settings.rounds.dedup {
+    if settings.rounds.dedup && !outlet.is_elsewhere() {
         take_out_superseded(&dir);
     }
     if let Some(words) = losses::words(&losses) {
@@ -356,16 +355,21 @@ struct Prepared {
 
 fn prepare(settings: &Settings, to: Destination<'_>, dir: &Path) -> Result<Prepared, Error> {
     let missing = |error| missing(error, settings.pid);
-    let (mut writer, outlet) = Outlet::open(to, (settings.page_server.as_ref(), settings.packing))?;
+    let (mut writer, outlet) = Outlet::open(
+        to,
+        (settings.page_server.as_ref(), settings.packing),
+        settings.rounds.track,
+    )?;
     if settings.sync {
         writer.sync_to_disk();
     }
     let early = process::refuse_early(settings.pid, settings.shell_job).map_err(missing)?;
     Refusals(early).into_result()?;
     let losses = losses::collect_early(settings.pid).map_err(missing)?;
+    let tracking = Tracking::prepare(settings.pid, &settings.rounds, dir)?;
+    writer.set_parent(tracking.link())?;
     let root = Holder::Task(settings.pid.0 as u32);
     let pages = outlet.output(&mut writer, root, 1)?;
-    let tracking = Tracking::prepare(settings.pid, &settings.rounds, dir)?;
     Ok(Prepared {
         writer,
         outlet,

@@ -38,13 +38,14 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Makes the writer of the images, and connects to a page server where one is named.
+    /// Makes the writer of the images, and connects to a page server where one is named; `is_tracked` = there is to be a next round.
     ///
     /// # Errors
     /// The folder cannot be opened, or nobody is at the other end.
     pub fn open(
         destination: Destination<'_>,
         (server, packing): (Option<&Place>, Option<Packing>),
+        is_tracked: bool,
     ) -> Result<(ImageWriter, Self), Error> {
         let is_stream = matches!(destination, Destination::Stream(_));
         let mut writer = match destination {
@@ -54,7 +55,7 @@ impl Outlet {
         let server = server.map(Server::connect).transpose();
         let server = server.map_err(image::Error::from)?;
         if server.is_some() {
-            writer.leave_memory_out();
+            writer.leave_memory_out(is_tracked);
         }
         if packing.is_some() {
             writer.say_packed();
@@ -88,9 +89,29 @@ impl Outlet {
         Ok(PageOutput::to(sink, pages_id))
     }
 
-    /// Returns whether pages of a child may be left to what the images say of its parent: a page server knows no such thing.
+    /// Returns whether pages of a child may be left to what the images say of its parent: the peer's page server knows no such
+    /// thing. Ours says that it does when the first holder was begun.
     pub fn takes_parents_pages(&self) -> bool {
-        self.server.is_none()
+        self.server.as_ref().is_none_or(Server::knows_tasks)
+    }
+
+    /// Returns whether there is a set before of a process where its pages go.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub fn has_parent(&self, pid: i32) -> Result<bool, Error> {
+        match &self.server {
+            Some(server) => {
+                let has = server.has_parent(Holder::Task(pid as u32));
+                Ok(has.map_err(image::Error::from)?)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// Returns whether the page server keeps the sets before.
+    pub fn is_elsewhere(&self) -> bool {
+        self.server.is_some()
     }
 
     /// Returns whether one holder's pages may go to several files: those of a stream come one after the other.

@@ -4,6 +4,7 @@
 //! from the running processes. What they write meanwhile is for the next round, as is what could not be read. Which of a child's
 //! pages are its parent's at the time is not stored, and not taken for stored by the next round.
 
+use super::outlet::{Destination, Outlet};
 use super::tracking::Tracking;
 use super::{Error, Failure, Settings, micros, process, put_back, relations, untouched};
 use crate::error::Refusals;
@@ -19,6 +20,7 @@ use crate::stages::Stage;
 use crate::sys::Pid;
 use crate::sys::signal::SignalsBlocked;
 use crate::tracee::{self, Frozen, Tree};
+use crate::wire::protocol::Holder;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -49,12 +51,20 @@ fn pre_dump_tree(settings: &Settings, mode: PreDumpMode, dir: &Path) -> Result<D
         .stages
         .reached(Stage::PreDump, Some(settings.pid))
         .map_err(untouched)?;
-    let mut writer = ImageWriter::create(dir).map_err(untouched)?;
+    let opened = Outlet::open(
+        Destination::Folder(dir),
+        (settings.page_server.as_ref(), None),
+        true,
+    );
+    let (mut writer, outlet) = opened.map_err(untouched)?;
     let early = process::refuse_early(settings.pid, true);
     let early = early.map_err(|error| untouched(super::missing(error, settings.pid)))?;
     Refusals(early).into_result().map_err(untouched)?;
     let tracking = Tracking::prepare(settings.pid, &settings.rounds, dir);
     let mut tracking = tracking.map_err(untouched)?;
+    writer.set_parent(tracking.link()).map_err(untouched)?;
+    let first = outlet.output(&mut writer, Holder::Task(settings.pid.0 as u32), 1);
+    let first = first.map_err(untouched)?;
     let seize = Instant::now();
     let tree = tracee::freeze_tree(
         settings.pid,
@@ -74,19 +84,19 @@ fn pre_dump_tree(settings: &Settings, mode: PreDumpMode, dir: &Path) -> Result<D
         &mut members,
         &mut tracking,
         settings.portable,
-        &mut writer,
+        (&mut writer, &outlet, first),
         &mut stats,
     );
     let mut snapshot = snapshot.map_err(put_back)?;
     stats.memdump_us = micros(begin);
     stats.memwrite_us = stats.memdump_us;
     snapshot.origin.run_id = Some(tracking.run_id.clone());
-    writer.set_parent(tracking.link());
+    outlet.close().map_err(put_back)?;
     writer
         .finish_memory(&snapshot, &stats, mode)
         .map_err(put_back)?;
     tracking.finish();
-    if settings.rounds.dedup {
+    if settings.rounds.dedup && !outlet.is_elsewhere() {
         super::take_out_superseded(dir);
     }
     tracing::info!("pre-dumped, {} us frozen", stats.frozen_us);
@@ -166,21 +176,27 @@ fn write_all(
     members: &mut [Member],
     tracking: &mut Tracking,
     portable: bool,
-    writer: &mut ImageWriter,
+    (writer, outlet, first): (&mut ImageWriter, &Outlet, PageOutput),
     stats: &mut DumpStats,
 ) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();
     let mut tally = Tally::default();
+    let mut first = Some(first);
     for index in 0..members.len() {
-        let common = match portable {
+        let common = match portable || !outlet.takes_parents_pages() {
             true => None,
             false => common_with_parent(members, index),
         };
         let id = index as u32 + 1;
-        let mut output = PageOutput::new(writer.pages_file(id)?, id);
         let member = &mut members[index];
+        let mut output = match first.take() {
+            Some(first) => first,
+            None => outlet.output(writer, Holder::Task(member.pid.0 as u32), id)?,
+        };
+        output.set_lazy(|| super::outlet::lazy(&member.vmas));
         let mut round = Round {
             tracking,
+            outlet,
             output: &mut output,
             tally: &mut tally,
             stats,
@@ -226,6 +242,7 @@ fn common_with_parent(members: &[Member], index: usize) -> Option<(Pid, Vec<[u64
 /// The writing of one process.
 struct Round<'a> {
     tracking: &'a mut Tracking,
+    outlet: &'a Outlet,
     output: &'a mut PageOutput,
     tally: &'a mut Tally,
     stats: &'a mut DumpStats,
@@ -255,13 +272,20 @@ impl Round<'_> {
                 (wanted, elsewhere) = (parted.own, parted.common);
             }
         }
+        let unwritten = match unwritten.is_empty() || !self.outlet.has_parent(pid.0)? {
+            true => Vec::new(),
+            false => unwritten,
+        };
         let parted = self.tracking.part(pid, wanted, &unwritten);
         let skipped: u64 = parted.parent.iter().map(|run| run.pages).sum();
         self.stats.pages_skipped_parent += skipped;
         elsewhere.extend(parted.parent);
+        let elsewhere = frames::merged(elsewhere, Vec::new());
+        self.output.set_known(&elsewhere);
         for run in &parted.own {
             member.memory.copy(run, self.output, self.tally)?;
         }
+        self.output.finish()?;
         Ok(frames::merged(self.output.take_runs(), elsewhere))
     }
 }

@@ -28,10 +28,14 @@ pub fn dedup(dir: &Path) -> Result<u64> {
     if folder.open_file(INVENTORY)?.is_none() {
         return Err(Error::NoInventory { path: dir.into() });
     }
-    let chain = Chain::open(&folder)?;
+    take_out(&folder, &Chain::open(&folder)?)
+}
+
+/// Takes out of parents what the pagemaps in a folder do not need of them.
+pub(super) fn take_out(folder: &Dir, chain: &Chain) -> Result<u64> {
     let mut superseded = Vec::new();
     for name in folder.names()?.iter().filter(|name| is_pagemap(name)) {
-        if let Some(map) = pages::read(&folder, name)? {
+        if let Some(map) = pages::read(folder, name)? {
             superseded.extend(chain.find(name, &map.runs)?.superseded);
         }
     }

@@ -170,6 +170,19 @@ impl Dir {
         }
     }
 
+    /// Opens the folder that will be the parent of the set that a dump makes here: where the link in its unfinished set leads,
+    /// which counts from where it will belong, or else that of the set that is here.
+    pub(super) fn open_parent_to_be(&self) -> Result<Option<Dir>> {
+        let unfinished = folder::open_own(&self.fd, UNFINISHED);
+        let link = unfinished.and_then(|unfinished| folder::read_link(unfinished, PARENT));
+        let Ok(link) = link else {
+            return self.open_parent();
+        };
+        let opened = folder::open_in(&self.fd, &link);
+        let opened = opened.map_err(|error| failed("open", PARENT, error.errno.into()))?;
+        Ok(Some(Self::of(opened)))
+    }
+
     /// Opens `name` to change it; `None` where there is no such file.
     pub(super) fn open_to_change(&self, name: &str) -> Result<Option<File>> {
         match folder::open_to_change(&self.fd, name) {

@@ -8,9 +8,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::dedup;
 use super::dir::{Dir, failed};
 use super::error::{Error, Result, Wrong};
 use super::pages;
+use super::parents::Chain;
 use super::write::INVENTORY;
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun};
 use crate::wire::protocol::{Holder, LAZY};
@@ -32,6 +34,8 @@ const CHUNK: usize = 256 << 10;
 #[derive(Debug)]
 pub struct PageStore {
     path: PathBuf,
+    /// Where the parent set lies, from the folder on, if that was said.
+    parent: Option<PathBuf>,
     dir: Dir,
     unfinished: Dir,
     created: BTreeSet<String>,
@@ -53,11 +57,13 @@ struct Current {
 }
 
 impl PageStore {
-    /// Opens the folder at `dir` for the pages of one dump.
-    pub fn create(dir: &Path) -> Result<Self> {
+    /// Opens the folder at `dir` for the pages of one dump, with the set before it at `parent`, which counts from there. Where
+    /// that is not said it is where the link in the folder leads, or that of a dump into the same folder.
+    pub fn create(dir: &Path, parent: Option<&Path>) -> Result<Self> {
         let folder = Dir::open(dir)?;
         Ok(Self {
             path: dir.into(),
+            parent: parent.map(Path::to_path_buf),
             unfinished: folder.make_own(UNFINISHED, dir)?,
             dir: folder,
             created: BTreeSet::new(),
@@ -97,12 +103,28 @@ impl PageStore {
     }
 
     fn parent_runs(&self, holder: Holder) -> Result<Option<Vec<PageRun>>> {
-        let parent = self.path.join("parent");
-        if !parent.exists() {
+        let Some(parent) = self.parent_dir()? else {
             return Ok(None);
+        };
+        let map = pages::read(&parent, &holder.pagemap())?;
+        let runs = map.map(|map| map.runs).unwrap_or_default();
+        let is_had =
+            |run: &PageRun| !matches!(run.at, PageLocation::ParentTask | PageLocation::Source);
+        let runs: Vec<PageRun> = runs.into_iter().filter(is_had).collect();
+        Ok(Some(runs).filter(|runs| !runs.is_empty()))
+    }
+
+    fn parent_dir(&self) -> Result<Option<Dir>> {
+        let parent = match &self.parent {
+            Some(parent) => Some(Dir::open(&self.path.join(parent))?),
+            None => self.dir.open_parent_to_be()?,
+        };
+        match parent {
+            Some(parent) if parent.identity()? == self.dir.identity()? => Err(Error::OwnParent {
+                path: self.path.clone(),
+            }),
+            parent => Ok(parent),
         }
-        let map = pages::read(&Dir::open(&parent)?, &holder.pagemap())?;
-        Ok(map.map(|map| map.runs))
     }
 
     /// Takes pages of the holder that was opened last, and their bytes from `source`.
@@ -147,6 +169,18 @@ impl PageStore {
         Ok(())
     }
 
+    /// Takes word that pages are as in the parent task.
+    pub fn as_in_task(&mut self, holder: Holder, address: u64, count: u64) -> Result<()> {
+        let current = current(&mut self.current, holder)?;
+        let Holder::Task(_) = holder else {
+            return Err(wrong(holder, "it has no parent task"));
+        };
+        let run = current.next_run(address, count)?;
+        let at = PageLocation::ParentTask;
+        current.push(PageRun { at, ..run }, false);
+        Ok(())
+    }
+
     fn finish_current(&mut self) -> Result<()> {
         let Some(current) = self.current.take() else {
             return Ok(());
@@ -161,9 +195,14 @@ impl PageStore {
     }
 
     /// Moves all to where it belongs. An older image set there is none any more: its pages are replaced.
-    pub fn finish(mut self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<Stored> {
         self.finish_current()?;
+        let parent = self.parent_dir()?;
         self.dir.remove(INVENTORY)?;
+        if let Some(parent) = &self.parent {
+            self.dir.unlink_parent()?;
+            self.dir.link_parent(parent)?;
+        }
         for name in self.dir.names()? {
             let is_old = name.starts_with("pagemap-") || name.starts_with("pages-");
             if is_old && !self.created.contains(&name) {
@@ -178,7 +217,28 @@ impl PageStore {
                 return Err(error);
             }
         }
-        Ok(self.holders.len() as u64)
+        Ok(Stored {
+            holders: self.holders.len() as u64,
+            dir: self.dir.try_clone()?,
+            parent,
+        })
+    }
+}
+
+/// Pages that are in their places.
+#[derive(Debug)]
+pub struct Stored {
+    /// Address spaces and shared segments.
+    pub holders: u64,
+    dir: Dir,
+    parent: Option<Dir>,
+}
+
+impl Stored {
+    /// Takes out of the parent sets what these pages supersede, and returns how many pages that is.
+    pub fn take_out_superseded(self) -> Result<u64> {
+        let chain = Chain::from(&self.dir, self.parent)?;
+        dedup::take_out(&self.dir, &chain)
     }
 }
 
@@ -237,8 +297,7 @@ impl Current {
     fn push(&mut self, run: PageRun, lazy: bool) {
         if let Some((last, last_lazy)) = self.runs.last_mut() {
             let is_next = last.start + last.pages * PAGE_SIZE == run.start;
-            let is_alike = matches!(last.at, PageLocation::Here { .. })
-                == matches!(run.at, PageLocation::Here { .. });
+            let is_alike = std::mem::discriminant(&last.at) == std::mem::discriminant(&run.at);
             if is_next && is_alike && *last_lazy == lazy {
                 last.pages += run.pages;
                 return;
@@ -280,7 +339,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, PageStore) {
         let dir = tempfile::tempdir().expect("folder");
-        let store = PageStore::create(dir.path()).expect("store");
+        let store = PageStore::create(dir.path(), None).expect("store");
         (dir, store)
     }
 
@@ -328,7 +387,7 @@ mod tests {
         store
             .add(TASK, (0x2000, 1), 6, &mut &[2; 4096][..])
             .expect("added");
-        assert_eq!(store.finish().expect("finished"), 1);
+        assert_eq!(store.finish().expect("finished").holders, 1);
         let mut names = crate::image::dir::Dir::open(dir.path())
             .expect("folder")
             .names()

@@ -94,6 +94,7 @@ pub(super) fn encode_received(runs: &[(PageRun, bool)], pages_id: u32) -> Checke
         let flags = match (run.at, lazy) {
             (PageLocation::Here { .. }, true) => PRESENT | LAZY,
             (PageLocation::Here { .. }, false) => PRESENT,
+            (PageLocation::ParentTask, _) => PARENT_TASK,
             _ => PARENT,
         };
         file.record(&pb::PagemapEntry {

@@ -16,7 +16,7 @@ use super::dir::{Dir, failed};
 use super::error::{Error, Result, Wrong};
 use super::pages;
 use super::read::{check_version, is_packed};
-use super::write::INVENTORY;
+use super::write::{INVENTORY, note_name};
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Snapshot};
 
 /// The symbolic link to the parent set.
@@ -33,15 +33,22 @@ pub(super) struct Chain {
 impl Chain {
     /// Opens all parents of the set in `dir`.
     pub(super) fn open(dir: &Dir) -> Result<Self> {
+        Self::from(dir, dir.open_parent()?)
+    }
+
+    /// Opens all parents of the set in `dir`, of which `first` is the nearest.
+    pub(super) fn from(dir: &Dir, first: Option<Dir>) -> Result<Self> {
         let mut known = vec![dir.identity()?];
         let mut dirs: Vec<Dir> = Vec::new();
-        while let Some(next) = dirs.last().unwrap_or(dir).open_parent()? {
+        let mut next_one = first;
+        while let Some(next) = next_one.take() {
             let identity = next.identity()?;
             if known.contains(&identity) || known.len() > MAX_CHAIN {
                 let wrong = Wrong::new("the chain of parent image sets leads back into itself");
                 return Err(wrong.at(&within(dirs.len(), PARENT), "link"));
             }
             known.push(identity);
+            next_one = next.open_parent()?;
             dirs.push(next);
         }
         Ok(Self { dirs })
@@ -313,7 +320,11 @@ impl Previous {
     /// # Errors
     /// The pagemap is damaged.
     pub fn pages_of(&self, pid: i32) -> Result<Vec<PageRun>> {
-        let map = pages::read(&self.dir, &format!("pagemap-{pid}.img"))?;
+        // Of what went to a page server there is a note, and perhaps the server's own pagemap, in the same folder.
+        let map = match pages::read(&self.dir, &note_name(pid))? {
+            None => pages::read(&self.dir, &format!("pagemap-{pid}.img"))?,
+            noted => noted,
+        };
         let mut runs = map.map(|map| map.runs).unwrap_or_default();
         let is_had = |at| !matches!(at, PageLocation::ParentTask | PageLocation::Source);
         runs.retain(|run| is_had(run.at));

@@ -6,6 +6,7 @@ use crate::wire::batches::{Batches, Packing, Target};
 use crate::wire::client::Server;
 use crate::wire::protocol::{self, Holder};
 use crate::wire::stream::Part;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -43,6 +44,8 @@ pub struct Remote {
     holder: Holder,
     /// Ranges, ascending, whose pages may be filled lazily.
     lazy: Vec<[u64; 2]>,
+    /// Runs, ascending, whose bytes the server has, and does not know of yet: it is told all runs in their order.
+    known: VecDeque<PageRun>,
 }
 
 impl Remote {
@@ -56,10 +59,25 @@ impl Remote {
             server: server.clone(),
             holder,
             lazy: Vec::new(),
+            known: VecDeque::new(),
         })
     }
 
-    fn write(&self, start: u64, bytes: &[u8]) -> Result<(), Error> {
+    /// Tells of the known runs that lie below an address.
+    fn tell_known(&mut self, below: u64) -> Result<(), Error> {
+        while let Some(run) = self.known.pop_front_if(|run| run.start < below) {
+            let flags = match run.at {
+                PageLocation::ParentTask => protocol::IN_PARENT_TASK,
+                _ => protocol::IN_PARENT,
+            };
+            self.server
+                .add_known(self.holder, (run.start, run.pages), flags)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, start: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.tell_known(start)?;
         let end = start + bytes.len() as u64;
         let mut at = start;
         while at < end {
@@ -111,6 +129,13 @@ impl PageOutput {
         }
     }
 
+    /// Tells which runs, ascending, are as in a set or a task that is known: a page server is told of them in between.
+    pub fn set_known(&mut self, runs: &[PageRun]) {
+        if let Sink::Server(remote) = &mut self.sink {
+            remote.known = runs.iter().copied().collect();
+        }
+    }
+
     /// Writes the bytes of whole pages that lie at `start` in the target.
     ///
     /// # Errors
@@ -152,6 +177,7 @@ impl PageOutput {
                 let finished = batches.finish();
                 finished.map_err(|source| self.failure(source))
             }
+            Sink::Server(remote) => remote.tell_known(u64::MAX),
             _ => Ok(()),
         }
     }

@@ -97,23 +97,41 @@ pub fn listen(address: &str, port: u16) -> Result<TcpListener, Error> {
     })
 }
 
-/// Serves the client behind a socket, and stores its pages in the folder `dir`.
+/// Where the pages of a client go.
+#[derive(Debug, Clone, Copy)]
+pub struct Shelf<'a> {
+    /// The images folder.
+    pub dir: &'a Path,
+    /// Where the set before lies, from there, if that was said.
+    pub parent: Option<&'a Path>,
+    /// What these pages supersede is taken out of the sets before.
+    pub dedup: bool,
+}
+
+/// Serves the client behind a socket, and stores its pages.
 ///
 /// # Errors
 /// The client is gone before it was done, sends what cannot be, or the pages cannot be stored.
-pub fn serve(socket: TcpStream, dir: &Path) -> Result<Received, Error> {
+pub fn serve(socket: TcpStream, shelf: Shelf<'_>) -> Result<Received, Error> {
     watch(&socket);
     let mut client = Client::new(socket)?;
     let mut session = Session {
-        store: PageStore::create(dir).inspect_err(|_| client.tell(-libc::EIO))?,
+        store: PageStore::create(shelf.dir, shelf.parent)
+            .inspect_err(|_| client.tell(-libc::EIO))?,
         pages: 0,
     };
     let served = session.serve(&mut client);
     let Session { store, pages } = session;
     let finished = served.and_then(|()| Ok(store.finish()?));
     match finished {
-        Ok(holders) => {
+        Ok(stored) => {
             client.tell(0);
+            let holders = stored.holders;
+            if shelf.dedup {
+                // What is stored stays whole, whatever comes of it.
+                let superseded = stored.take_out_superseded()?;
+                tracing::info!("{superseded} pages of parent sets were superseded");
+            }
             Ok(Received { holders, pages })
         }
         Err(error) => {
@@ -181,8 +199,13 @@ impl Session {
             let run = (request.address, request.pages);
             match (request.command, request.flags & !protocol::LAZY) {
                 (protocol::OPEN, 0) => drop(self.store.open(holder)?),
-                (protocol::OPEN2, 0) => {
-                    let answer = u8::from(self.store.open(holder)?);
+                (protocol::OPEN2, flags @ (0 | protocol::EXTENDED)) => {
+                    let has_parent = self.store.open(holder)?;
+                    let answer = match flags {
+                        0 => 0,
+                        _ => protocol::KNOWS_TASKS,
+                    };
+                    let answer = answer | u8::from(has_parent) * protocol::HAS_PARENT;
                     client.to.write_all(&[answer]).map_err(Error::Gone)?;
                 }
                 (protocol::PARENT, 0) => {
@@ -199,6 +222,9 @@ impl Session {
                 }
                 (protocol::HOLE, 0) | (protocol::ADD_F, protocol::IN_PARENT) => {
                     self.store.hole(holder, run.0, run.1)?;
+                }
+                (protocol::ADD_F, protocol::IN_PARENT_TASK) => {
+                    self.store.as_in_task(holder, run.0, run.1)?;
                 }
                 _ => return Err(unknown()),
             }

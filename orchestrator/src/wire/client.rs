@@ -44,6 +44,8 @@ struct Connection {
     /// The first byte of a status that was read as the answer of one byte to another request: a server that gives up says so
     /// whatever it was asked meanwhile.
     first: Option<u8>,
+    /// It takes pages that are as in the parent task.
+    knows_tasks: bool,
 }
 
 impl Server {
@@ -81,25 +83,54 @@ impl Server {
         })
     }
 
-    /// Begins the pages of a holder; returns whether the server has a parent image of it.
+    /// Begins the pages of a holder.
     ///
     /// # Errors
     /// The server is gone, or failed.
-    pub fn open(&self, holder: Holder) -> Result<bool, Error> {
+    pub fn open(&self, holder: Holder) -> Result<(), Error> {
         self.with(|connection| {
             connection.send(Request {
                 command: protocol::OPEN2,
+                flags: protocol::EXTENDED,
                 holder: holder.id(),
                 ..Request::default()
             })?;
             let mut answer = [0];
             connection.answer(&mut answer)?;
-            connection.first = Some(answer[0]).filter(|first| *first > 1);
+            let known = protocol::HAS_PARENT | protocol::KNOWS_TASKS;
+            connection.first = Some(answer[0]).filter(|first| first & !known != 0);
+            connection.knows_tasks = answer[0] & protocol::KNOWS_TASKS != 0;
             match connection.first {
-                None => Ok(answer[0] == 1),
+                None => Ok(()),
                 Some(_) => Err(io::ErrorKind::ConnectionAborted.into()),
             }
         })
+    }
+
+    /// Returns whether the server takes pages that are as in the parent task, as it said when a holder was opened.
+    pub fn knows_tasks(&self) -> bool {
+        self.lock().knows_tasks
+    }
+
+    /// Returns whether the server has a parent image of a holder.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn has_parent(&self, holder: Holder) -> Result<bool, Error> {
+        let answer = self.with(|connection| {
+            connection.send(Request {
+                command: protocol::PARENT,
+                holder: holder.id(),
+                ..Request::default()
+            })?;
+            let mut answer = [0; 4];
+            connection.answer(&mut answer)?;
+            Ok(i32::from_le_bytes(answer))
+        })?;
+        match answer {
+            0 | 1 => Ok(answer == 1),
+            status => Err(self.told(status)),
+        }
     }
 
     /// Adds pages with their bytes.
@@ -119,15 +150,20 @@ impl Server {
         })
     }
 
-    /// Adds pages that are as in the server's parent image.
+    /// Adds pages whose bytes the server has: `flags` say where.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn hole(&self, holder: Holder, address: u64, pages: u64) -> Result<(), Error> {
+    pub fn add_known(
+        &self,
+        holder: Holder,
+        (address, pages): (u64, u64),
+        flags: u16,
+    ) -> Result<(), Error> {
         self.with(|connection| {
             connection.send(Request {
-                command: protocol::HOLE,
-                flags: 0,
+                command: protocol::ADD_F,
+                flags,
                 pages,
                 address,
                 holder: holder.id(),
@@ -236,6 +272,7 @@ impl Connection {
             address: String::new(),
             close,
             first: None,
+            knows_tasks: false,
         })
     }
 

@@ -11,6 +11,9 @@
 //!
 //! Who asks for pages sends [`GET`]. Numbers are little-endian. Three other requests are answered: [`OPEN2`] by a byte, [`PARENT`], [`CLOSE`] and [`FORCE_CLOSE`]
 //! by a 32-bit number.
+//!
+//! Ours alone: [`OPEN2`] with the flag [`EXTENDED`], which the peer's server passes over, asks for [`KNOWS_TASKS`] in the answer, which
+//! it does not give. Only then [`IN_PARENT_TASK`] is sent.
 
 use std::fmt;
 
@@ -42,6 +45,15 @@ pub const IN_PARENT: u16 = 1;
 pub const LAZY: u16 = 2;
 /// The bytes follow.
 pub const PRESENT: u16 = 4;
+/// The pages are as in the parent task.
+pub const IN_PARENT_TASK: u16 = 8;
+/// With [`OPEN2`]: the client would send [`IN_PARENT_TASK`].
+pub const EXTENDED: u16 = 0x4000;
+
+/// In the answer to [`OPEN2`]: there is a parent image.
+pub const HAS_PARENT: u8 = 1;
+/// In the answer to [`OPEN2`] with [`EXTENDED`]: [`IN_PARENT_TASK`] is known.
+pub const KNOWS_TASKS: u8 = 2;
 
 const KIND_TASK: u64 = 1;
 const KIND_SEGMENT: u64 = 2;

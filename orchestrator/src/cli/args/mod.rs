@@ -309,6 +309,12 @@ pub struct PreDumpArgs {
     /// Write images that CRIU reads too.
     #[arg(long)]
     pub portable: bool,
+    /// Send the pages to a page server.
+    #[arg(long)]
+    pub page_server: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub server: ServerArgs,
     /// Seconds after which an attempt to freeze is given up; 0 never.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
@@ -406,7 +412,7 @@ pub struct DumpArgs {
     #[arg(long)]
     pub sync: bool,
     /// Send the pages to a page server.
-    #[arg(long, conflicts_with_all = ["stream", "prev_images_dir"])]
+    #[arg(long, conflicts_with = "stream")]
     pub page_server: bool,
     /// Leave most of the memory in the frozen process, and hand it out to a lazy-pages daemon that asks at --port.
     #[arg(long, conflicts_with_all = ["page_server", "stream", "compress", "checksum", "leave_running", "leave_stopped"])]

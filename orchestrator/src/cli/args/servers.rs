@@ -30,6 +30,12 @@ pub struct PageServerArgs {
     /// Hand out the pages of the images to a lazy-pages daemon, and store none.
     #[arg(long)]
     pub lazy_pages: bool,
+    /// Folder of the dump before, from the images folder on: pages that did not change since are not sent again.
+    #[arg(long, value_name = "DIR", conflicts_with = "lazy_pages")]
+    pub prev_images_dir: Option<PathBuf>,
+    /// Take out of the dumps before what this one supersedes: they cannot be restored for themselves then.
+    #[arg(long, conflicts_with = "lazy_pages")]
+    pub auto_dedup: bool,
     /// Go on in the background once clients can come.
     #[arg(short = 'd', long)]
     pub daemon: bool,

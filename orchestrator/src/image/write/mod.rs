@@ -21,8 +21,8 @@ use crate::snapshot::{OpenFile, Snapshot};
 use crate::wire;
 
 pub use names::is_image;
-pub(super) use names::{INVENTORY, is_of_memory, stream_name};
-use names::{is_of_a_set, pages_name};
+pub(super) use names::{INVENTORY, is_of_memory, note_name, stream_name};
+use names::{is_note, is_of_a_set, pages_name};
 
 /// Format 1.1.
 pub(super) const IMG_VERSION: u32 = 2;
@@ -67,6 +67,8 @@ pub struct ImageWriter {
     created: BTreeMap<String, Option<u64>>,
     /// Pages go to a page server, with their pagemaps.
     without_memory: bool,
+    /// What was sent there is noted for the next round.
+    with_note: bool,
     /// Page files are in batches.
     packed: bool,
 }
@@ -92,13 +94,18 @@ impl ImageWriter {
             is_replaced: false,
             created: BTreeMap::new(),
             without_memory: false,
+            with_note: false,
             packed: false,
         })
     }
 
-    /// Has the set have a parent: where it lies, from the images folder on.
-    pub fn set_parent(&mut self, link: Option<&Path>) {
+    /// Has the set have a parent: where it lies, from the images folder on. A page server in the same folder sees it at once.
+    pub fn set_parent(&mut self, link: Option<&Path>) -> Result<()> {
         self.parent = link.map(Path::to_path_buf);
+        match (&self.parent, self.without_memory) {
+            (Some(parent), true) => self.unfinished.link_parent(parent),
+            _ => Ok(()),
+        }
     }
 
     /// Begins a new image set in a stream.
@@ -111,6 +118,7 @@ impl ImageWriter {
             is_synced: false,
             is_replaced: false,
             without_memory: false,
+            with_note: false,
             packed: false,
         })
     }
@@ -120,9 +128,11 @@ impl ImageWriter {
         self.packed = true;
     }
 
-    /// Leaves pages and pagemaps to a page server. What one has stored in the same folder stays there.
-    pub fn leave_memory_out(&mut self) {
+    /// Leaves pages and pagemaps to a page server, with a note of them for the next round where there is to be one. What a server
+    /// has stored in the same folder stays there.
+    pub fn leave_memory_out(&mut self, with_note: bool) {
         self.without_memory = true;
+        self.with_note = with_note;
     }
 
     /// Begins `pages-ID.img` for the memory drain, as [`Self::pages_file`], in the stream where there is one.
@@ -159,9 +169,7 @@ impl ImageWriter {
         for task in &snapshot.tasks {
             self.write_task(task, &by_id, layout)?;
         }
-        if !self.without_memory {
-            self.write_memory(snapshot)?;
-        }
+        self.write_memory_or_note(snapshot)?;
         self.write(
             "stats-dump",
             &encode(kinds::STATS, [&stats::to_record(stats)]),
@@ -177,13 +185,21 @@ impl ImageWriter {
         stats: &DumpStats,
         mode: PreDumpMode,
     ) -> Result<()> {
-        self.write_memory(snapshot)?;
+        self.write_memory_or_note(snapshot)?;
         self.write(
             "stats-dump",
             &encode(kinds::STATS, [&stats::to_record(stats)]),
         )?;
         self.write_inventory(snapshot, Some(mode))?;
         self.put_in_place()
+    }
+
+    fn write_memory_or_note(&mut self, snapshot: &Snapshot) -> Result<()> {
+        match (self.without_memory, self.with_note) {
+            (false, _) => self.write_memory(snapshot),
+            (true, true) => self.write_note(snapshot),
+            (true, false) => Ok(()),
+        }
     }
 
     /// Makes the set valid, and has it on the disk where that is wished.
@@ -206,7 +222,10 @@ impl ImageWriter {
     fn remove_older(&self, dir: &Dir) -> Result<()> {
         for name in dir.names()? {
             let is_kept = self.without_memory && is_of_memory(&name);
-            if is_of_a_set(&name) && !self.created.contains_key(&name) && !is_kept {
+            if (is_of_a_set(&name) || is_note(&name))
+                && !self.created.contains_key(&name)
+                && !is_kept
+            {
                 dir.remove(&name)?;
             }
         }
@@ -217,6 +236,7 @@ impl ImageWriter {
     /// one step, and the files come to their places after it.
     fn move_in_place(&mut self, dir: &Dir) -> Result<()> {
         if dir.has_inventory()? {
+            self.unfinished.unlink_parent()?;
             if let Some(parent) = &self.parent {
                 self.unfinished.link_parent(parent)?;
             }
@@ -232,6 +252,7 @@ impl ImageWriter {
             return Ok(());
         }
         self.remove_older(dir)?;
+        self.unfinished.unlink_parent()?;
         dir.unlink_parent()?;
         if let Some(parent) = &self.parent {
             dir.link_parent(parent)?;
@@ -319,7 +340,10 @@ impl Drop for ImageWriter {
             return;
         }
         let files = self.created.keys();
-        let removed: Vec<_> = files.map(|name| self.unfinished.remove(name)).collect();
+        let removed: Vec<_> = files
+            .map(|name| self.unfinished.remove(name))
+            .chain([self.unfinished.unlink_parent()])
+            .collect();
         let Place::Folder(dir) = &self.place else {
             return;
         };

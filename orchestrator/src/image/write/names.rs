@@ -38,6 +38,9 @@ const NUMBERED: &[&str] = &[
     "ipcns-var-",
 ];
 
+/// What notes of what was sent are called, with the number of a process.
+const NOTE: &str = "sent-";
+
 /// Returns the name of the image of a connection.
 pub(in crate::image) fn stream_name(ino: u32) -> String {
     format!("tcp-stream-{ino:x}.img")
@@ -61,6 +64,18 @@ pub fn is_image(name: &str) -> bool {
 /// Returns whether a file holds pages, or says which.
 pub(in crate::image) fn is_of_memory(name: &str) -> bool {
     name.starts_with("pagemap-") || name.starts_with("pages-")
+}
+
+/// Returns the name of the note of which pages of a process a page server got. It is for this machine alone: not what is copied to
+/// another with the images.
+pub(in crate::image) fn note_name(pid: i32) -> String {
+    format!("{NOTE}{pid}")
+}
+
+/// Returns whether a file is such a note.
+pub(super) fn is_note(name: &str) -> bool {
+    let number = name.strip_prefix(NOTE);
+    number.is_some_and(|number| number.parse::<i32>().is_ok())
 }
 
 /// Returns the name of a page file.

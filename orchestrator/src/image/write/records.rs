@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::frame::Writer;
 use proto::{kinds, pb};
 
-use super::names::{INVENTORY, pages_name, stream_name};
+use super::names::{INVENTORY, note_name, pages_name, stream_name};
 use super::{
     FD_CLOEXEC, IMG_VERSION, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
     PARENT_TASK_PAGES, PreDumpMode, SHARED_SPACES, SKIP, run_id,
@@ -255,6 +255,20 @@ impl ImageWriter {
                 // The peer opens the file whether or not anything is stored.
                 self.pages_file(id)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes which pages of each process a page server has, for the next round.
+    pub(super) fn write_note(&mut self, snapshot: &Snapshot) -> Result<()> {
+        for task in &snapshot.tasks {
+            let Some(mm) = &task.mm else {
+                continue;
+            };
+            let name = note_name(task.pid);
+            let id = pages_ids(&mm.pages).first().copied().unwrap_or(1);
+            let map = pages::encode(&mm.pages, id, &[]).map_err(|wrong| wrong.unwritable(&name))?;
+            self.write(&name, &map)?;
         }
         Ok(())
     }
