@@ -205,7 +205,7 @@ impl Session {
                         0 => 0,
                         _ => protocol::KNOWS_TASKS,
                     };
-                    let answer = answer | u8::from(has_parent) * protocol::HAS_PARENT;
+                    let answer = answer | (u8::from(has_parent) * protocol::HAS_PARENT);
                     client.to.write_all(&[answer]).map_err(Error::Gone)?;
                 }
                 (protocol::PARENT, 0) => {
