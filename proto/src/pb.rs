@@ -948,6 +948,9 @@ pub struct ExtInventory {
     /// All other files of the set.
     #[prost(message, repeated, tag = "3")]
     pub image: ::prost::alloc::vec::Vec<ExtImage>,
+    /// The leader of the root's session has ended, and no process outside of the tree is of the session.
+    #[prost(bool, optional, tag = "4")]
+    pub own_session: ::core::option::Option<bool>,
 }
 /// A file of an image set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -32,6 +32,12 @@ fn a_login_shell_goes_on_in_another_terminal() {
     passes("login.py");
 }
 
+/// A daemon whose session has lost its leader by its second fork; ten times left running, killed and restored.
+#[test]
+fn a_daemon_that_has_forked_twice() {
+    passes("daemon.py");
+}
+
 /// A server with two panes: what is typed to it after each cycle, and by a client that is attached at the end, arrives.
 #[test]
 fn a_tmux_server_with_vim_and_top() {

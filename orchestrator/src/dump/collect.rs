@@ -36,6 +36,8 @@ pub struct Facts {
     pub pipes: [Vec<PipeBuffer>; 2],
     /// What is not kept.
     pub losses: Vec<Loss>,
+    /// The session of the root, whose leader has gone, is the tree's own.
+    pub has_own_session: bool,
 }
 
 /// What is known of one process.
@@ -142,9 +144,13 @@ fn collect_tree(
     };
     relations::refuse_shared_sockets(&tasks, &files.files, &mut refusals);
     relations::refuse_shared_outside(&tree.living[0], &mut refusals);
-    relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals);
+    let has_own_session = relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals)?;
+    if has_own_session && settings.portable && !settings.shell_job {
+        refusals.push(relations::refuse_portable(&tasks[0].task));
+    }
     if refusals.is_empty() {
-        relations::refuse_unborn(&tasks, &dead, &files.terminals, &mut refusals);
+        let place = (&files.terminals[..], has_own_session);
+        relations::refuse_unborn(&tasks, &dead, place, &mut refusals);
     }
     Refusals(refusals).into_result()?;
     for external in files.external_for_nothing() {
@@ -164,6 +170,7 @@ fn collect_tree(
         shm,
         ipc: namespace,
         filters: filters.all,
+        has_own_session,
     })
 }
 

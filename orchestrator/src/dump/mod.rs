@@ -265,6 +265,7 @@ fn dump_tree(
     tell_phase("infected", frozen_at);
     let mut origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
     origin.run_id = Some(tracking.run_id.clone());
+    origin.has_own_session = facts.has_own_session;
     let links = facts.files.make_links().map_err(put_back)?;
     let mut connections =
         Connections::read(&mut facts.files, settings, &tracking.run_id).map_err(put_back)?;

@@ -1,8 +1,8 @@
 //! The process: what `/proc` tells from outside, and what it says of itself.
 
-use super::Error;
 use super::files::{FileTable, terminated};
 use super::thread::ByNumber;
+use super::{Error, relations};
 use crate::error::Refusal;
 use crate::infect::questions::{Answers, Arg, Asked, Questions};
 use crate::objects::attributes::collect::ProcessAttributes;
@@ -138,7 +138,8 @@ pub fn refuse_early(pid: Pid, shell_job: bool) -> Result<Vec<Refusal>, Error> {
         return Ok(refusals);
     }
     refusals.extend(refuse_foreign(pid, pid)?);
-    if stat.session != pid.0 && !shell_job {
+    let leader = Pid(stat.session);
+    if leader != pid && !shell_job && relations::exists(leader.0) {
         refusals.push(Refusal {
             task: pid.0,
             object: format!("session {}", stat.session),

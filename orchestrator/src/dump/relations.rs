@@ -1,17 +1,18 @@
 //! How the processes of a tree stand to each other: parents, sessions, groups, and what they share by clone flags.
 
+use super::Error;
 use super::collect::TaskFacts;
 use crate::error::Refusal;
 use crate::plan::Report;
 use crate::plan::family::Family;
 use crate::plan::joint;
 use crate::procfs;
-use crate::snapshot::{OpenFile, Snapshot, Task, TaskIds, TerminalInfo};
+use crate::snapshot::{OpenFile, Origin, Snapshot, Task, TaskIds, TerminalInfo};
 use crate::sys::Pid;
 use crate::sys::fd::{Kcmp, kcmp};
 use crate::tracee::Frozen;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What processes can share by flags of `clone`, and the words for it.
 const SHARED: [(Kcmp, &str); 4] = [
@@ -106,7 +107,7 @@ pub fn refuse_shared_sockets(tasks: &[TaskFacts], files: &[OpenFile], refusals: 
 pub fn refuse_unborn(
     tasks: &[TaskFacts],
     dead: &[Task],
-    terminals: &[TerminalInfo],
+    (terminals, has_own_session): (&[TerminalInfo], bool),
     refusals: &mut Vec<Refusal>,
 ) {
     if tasks.len() + dead.len() < 2 {
@@ -128,6 +129,10 @@ pub fn refuse_unborn(
     let snapshot = Snapshot {
         tasks: all.map(light).collect(),
         terminals: terminals.to_vec(),
+        origin: Origin {
+            has_own_session,
+            ..Origin::default()
+        },
         ..Snapshot::default()
     };
     let mut report = Report::default();
@@ -145,20 +150,22 @@ pub fn refuse_unborn(
     }
 }
 
-fn exists(pid: i32) -> bool {
+/// Returns whether a process has this number, dead or alive.
+pub fn exists(pid: i32) -> bool {
     procfs::stat::read(Pid(pid)).is_ok()
 }
 
-/// Makes the root's parent nobody, and refuses sessions and groups that lie outside.
+/// Makes the root's parent nobody, and refuses sessions and groups that lie outside. Returns whether the session of the root,
+/// whose leader has gone, is the tree's own.
 pub fn settle(
     tasks: &mut [TaskFacts],
     dead: &[Task],
     shell_job: bool,
     refusals: &mut Vec<Refusal>,
-) {
+) -> Result<bool, Error> {
     let Some((root_sid, root_pgid)) = tasks.first().map(|root| (root.task.sid, root.task.pgid))
     else {
-        return;
+        return Ok(false);
     };
     if let Some(root) = tasks.first_mut() {
         root.task.ppid = 0;
@@ -166,25 +173,61 @@ pub fn settle(
     }
     let all = || tasks.iter().map(|facts| &facts.task).chain(dead);
     let pids: BTreeSet<i32> = all().map(|task| task.pid).collect();
-    for task in all().skip(1) {
-        let mut refuse = |object: String, reason: &str| {
-            refusals.push(Refusal {
-                task: task.pid,
-                object,
-                reason: reason.into(),
-                remedy: String::new(),
-            });
-        };
-        // What has lost its leader is founded again by a helper.
-        let is_outside = !pids.contains(&task.sid) && exists(task.sid);
-        if is_outside && !(shell_job && task.sid == root_sid) {
-            let reason = "its leader is outside of what is dumped";
-            refuse(format!("session {}", task.sid), reason);
-        }
-        let is_outside = !pids.contains(&task.pgid) && exists(task.pgid);
-        if is_outside && !(shell_job && task.pgid == root_pgid) {
-            let reason = "its leader is outside of what is dumped";
-            refuse(format!("process group {}", task.pgid), reason);
+    let numbers = |task: &Task| [("session", task.sid), ("process group", task.pgid)];
+    let outside: BTreeSet<i32> = all()
+        .flat_map(numbers)
+        .map(|(_, number)| number)
+        .filter(|number| !pids.contains(number))
+        .collect();
+    // Who is of them; a leader that has gone is founded again by a helper, for which its number has to be nobody's.
+    let mut theirs = BTreeMap::new();
+    for &number in &outside {
+        if let Some(who) = holder(number, &pids)? {
+            theirs.insert(number, who);
         }
     }
+    for task in all() {
+        for (object, number) in numbers(task) {
+            let is_callers = shell_job && [root_sid, root_pgid].contains(&number);
+            if let Some(reason) = theirs.get(&number).filter(|_| !is_callers) {
+                refusals.push(Refusal {
+                    task: task.pid,
+                    object: format!("{object} {number}"),
+                    reason: reason.clone(),
+                    remedy: match number == root_sid {
+                        true => "start it with setsid, or use --shell-job".into(),
+                        false => String::new(),
+                    },
+                });
+            }
+        }
+    }
+    Ok(outside.contains(&root_sid) && !theirs.contains_key(&root_sid))
+}
+
+/// Refuses the root's own session without its leader in a set that the peer is to restore: it never ends that.
+pub fn refuse_portable(root: &Task) -> Refusal {
+    Refusal {
+        task: root.pid,
+        object: format!("session {}", root.sid),
+        reason: "its leader has gone, and CRIU restores no such session".into(),
+        remedy: "dump without --portable; or use --shell-job here and at the restore, which is into the caller's session".into(),
+    }
+}
+
+/// Returns why the number of a session or group is taken by somebody who is not dumped; `None` where it is not.
+fn holder(number: i32, pids: &BTreeSet<i32>) -> Result<Option<String>, Error> {
+    if exists(number) {
+        return Ok(Some("its leader is outside of what is dumped".into()));
+    }
+    for pid in procfs::tasks::processes()? {
+        // One that ends meanwhile is of no session any more.
+        if let (false, Ok(stat)) = (pids.contains(&pid.0), procfs::stat::read(pid))
+            && [stat.session, stat.pgrp].contains(&number)
+        {
+            let reason = format!("process {pid}, which is outside of what is dumped, is of it too");
+            return Ok(Some(reason));
+        }
+    }
+    Ok(None)
 }

@@ -123,6 +123,7 @@ impl Reader {
         self.snapshot.origin = Origin {
             wall_clock_ns: inventory.ext.as_ref().and_then(|ext| ext.wall_clock_ns),
             uptime_us: inventory.dump_uptime,
+            has_own_session: inventory.ext.as_ref().is_some_and(|ext| ext.own_session()),
             tcp_close: inventory.tcp_close == Some(true),
             network_lock: match inventory.network_lock_method {
                 Some(super::write::SKIP) => NetworkLock::Skip,

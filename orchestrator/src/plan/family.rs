@@ -4,7 +4,7 @@
 //! may join or found groups of its session only. So a child is made by its parent once that has its session, or before that
 //! begins one of its own (it may have, and left its children where they were), and joins its group when all are born. An orphan may be of a session that its new parent is not of: the leader of that makes it, as a child of
 //! the leader's parent (`CLONE_PARENT`). A group or session whose leader has gone has its number still: a helper takes it for a
-//! moment, founds it, and ends when all have joined.
+//! moment, founds it, and ends when all have joined. Where that is the root's own session, the helper is the root's maker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +63,8 @@ pub struct Family {
     pub members: Vec<Member>,
     /// Session and group that the root has from outside, if it does not lead them.
     outer: (Option<i32>, Option<i32>),
+    /// Session that the root is made in, and that was founded for it, as its leader has gone.
+    founded: Option<i32>,
     /// Who shares what.
     spaces: Joint,
 }
@@ -90,10 +92,15 @@ impl Family {
         }
         let leads = |number: i32| places.contains_key(&number);
         if let Some(root) = family.members.first() {
-            family.outer = (
-                (!leads(root.sid)).then_some(root.sid),
-                (!leads(root.pgid)).then_some(root.pgid),
-            );
+            match snapshot.origin.has_own_session && !leads(root.sid) {
+                true => family.founded = Some(root.sid),
+                false => {
+                    family.outer = (
+                        (!leads(root.sid)).then_some(root.sid),
+                        (!leads(root.pgid)).then_some(root.pgid),
+                    );
+                }
+            }
         }
         family.add_helpers(&mut places);
         family.add_foregrounds(snapshot, &mut places);
@@ -173,7 +180,8 @@ impl Family {
                 maker,
                 ..
             } = self.members[index];
-            let is_there = places.contains_key(&pgid) || self.outer.1 == Some(pgid);
+            let is_outside = [self.outer.1, self.founded].contains(&Some(pgid));
+            let is_there = places.contains_key(&pgid) || is_outside;
             // The dead make nobody.
             let maker = match kind {
                 Kind::Living(_) => Some(index),
@@ -228,8 +236,8 @@ impl Family {
                 );
                 report.refuse("session", reason, "");
             }
-            if member.pgid != member.pid && self.founder(member).is_none() && !self.is_outer(member)
-            {
+            let is_led = self.founder(member).is_some() || self.founded == Some(member.pgid);
+            if member.pgid != member.pid && !is_led && !self.is_outer(member) {
                 let reason = format!("nobody of the tree is of group {}", member.pgid);
                 report.refuse("process group", reason, "");
             }
@@ -262,6 +270,16 @@ impl Family {
     /// Returns whether a member is of the group that the root has from outside.
     pub fn is_outer(&self, member: &Member) -> bool {
         self.outer.1 == Some(member.pgid)
+    }
+
+    /// Returns the session that is founded before the root is made. Its founder, and by that its group, is there until all is done.
+    pub fn founded(&self) -> Option<i32> {
+        self.founded
+    }
+
+    /// Returns whether a session is that of whoever restores.
+    pub fn is_callers(&self, session: i32) -> bool {
+        self.outer.0 == Some(session)
     }
 
     /// Returns whether a process may have pages of its parent: the same program, with areas at the same addresses.
@@ -426,6 +444,27 @@ mod tests {
         assert!(report.refusals.is_empty());
         assert_eq!(family.members.len(), 2);
         assert!(family.is_outer(&family.members[1]));
+    }
+
+    #[test]
+    fn a_session_founded_for_the_root_needs_no_helper() {
+        let mut report = Report::default();
+        let mut snapshot = Snapshot {
+            tasks: vec![
+                task(10, 0, 4, 4),
+                task(11, 10, 11, 4),
+                task(12, 11, 4, 4),
+                task(13, 10, 5, 4),
+            ],
+            ..Snapshot::default()
+        };
+        snapshot.origin.has_own_session = true;
+        let family = Family::of(&snapshot, &mut report);
+        assert!(report.refusals.is_empty(), "{:?}", report.refusals);
+        assert_eq!(family.founded(), Some(4));
+        assert!(!family.is_outer(&family.members[2]), "it joins the group");
+        let helpers: Vec<i32> = family.members[4..].iter().map(|m| m.pid).collect();
+        assert_eq!(helpers, [5], "for the other group alone");
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Plan {
 pub struct Launch {
     /// Its pid.
     pub pid: i32,
+    /// Its session, where the leader of that has gone: a process of this number founds it, makes the root and ends.
+    pub session: Option<i32>,
     /// What its clocks shall show at the start; `None` = those of the host.
     pub clocks: Option<Clocks>,
     /// It is in a new IPC namespace.

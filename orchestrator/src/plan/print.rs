@@ -16,6 +16,12 @@ impl Display for Plan {
             "pid {}, arena at {:#x}, {} bytes",
             self.launch.pid, self.arena.base, self.layout.len
         )?;
+        if let Some(session) = self.launch.session {
+            writeln!(
+                f,
+                "made in session {session}, which a process founds that ends"
+            )?;
+        }
         for service in &self.launch.services {
             writeln!(
                 f,

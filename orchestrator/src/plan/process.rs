@@ -20,6 +20,13 @@ pub fn plan_session(m: &mut Making<'_>) {
         }
         return;
     }
+    if m.family.founded().is_some() {
+        // It is in that session and its group from its birth.
+        if pgid == pid {
+            m.b.call_returns(libc::SYS_setpgid, &[0, 0], 0);
+        }
+        return;
+    }
     if sid != host.sid && !is_shell_job {
         let reason = format!(
             "it is {sid}, which the task does not lead, and the caller's is {}",
@@ -102,7 +109,8 @@ pub fn plan_huge_pages(m: &mut Making<'_>) {
 
 /// Adds what all threads share or inherit.
 pub fn plan_attributes(m: &mut Making<'_>) {
-    attributes::plan::plan_process(&mut m.b, m.own.task, m.host, m.report);
+    let is_callers = m.family.is_callers(m.own.task.sid);
+    attributes::plan::plan_process(&mut m.b, (m.own.task, is_callers), m.host, m.report);
     if !m.joint.follows(m.own.member, HANDLERS) {
         signals::plan::plan_actions(&mut m.b, &m.own.task.sigactions);
     }

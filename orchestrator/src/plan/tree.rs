@@ -139,6 +139,7 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
     let (arena, snapshot) = (m.b.arena, m.snapshot);
     let launch = Launch {
         pid: snapshot.root().map_or(0, |root| root.pid),
+        session: m.family.founded(),
         clocks: plan_clocks(snapshot, m.settings),
         has_own_ipc: snapshot.ipc.is_some(),
         services,

@@ -20,12 +20,13 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use arch::abi::program::{ARGS, ArgKind, Check, Op, special};
+use arch::abi::program::{ARGS, ArgKind, Check, Op};
 use arch::abi::restore::{Ctx, Head};
 use arch::native::launch;
 use nix::errno::Errno;
 
 use super::arena::Arena;
+use super::between::{self, Between, PAD_LEN};
 use super::error::{Doing, Error, Result};
 use crate::plan::print::Words;
 use crate::plan::{Clocks, Plan};
@@ -39,9 +40,9 @@ use crate::sys::signal::SignalsBlocked;
 use crate::sys::{self, Pid, fd};
 
 /// Bytes of the launch pad's stack, for an interpreter that was compiled without optimisation too.
-const STACK_LEN: usize = 64 << 10;
+pub(super) const STACK_LEN: usize = 64 << 10;
 /// Room of the launch pad for its program with results and data.
-const PROGRAM_LEN: usize = 64 << 10;
+pub(super) const PROGRAM_LEN: usize = 64 << 10;
 /// First descriptor number behind the plan's own, for what the child has to find: our copies of page files and arena.
 const SPARE: i32 = 1;
 const RLIMIT_NOFILE: u32 = 7;
@@ -68,6 +69,8 @@ pub(super) struct Launched {
     pub(super) pidfd: OwnedFd,
     /// The arena that it runs in.
     pub(super) arena: Arena,
+    /// Who founded its session.
+    _founder: Option<Between>,
 }
 
 /// How long a number may stay taken that nobody has. The last of a process is done by itself where its parent ignores its
@@ -81,9 +84,10 @@ pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
     let arena = Arena::of(plan, lowest)?;
     let began = Instant::now();
-    let pidfd = loop {
+    let session = plan.launch.session.map(Pid);
+    let (pidfd, founder) = loop {
         let pad = Pad::new(plan, &arena, pages, (lowest, limit.before), parent)?;
-        match pad.start(Pid(plan.launch.pid), parent) {
+        match pad.start(Pid(plan.launch.pid), parent, session) {
             Err(Error::PidTaken { pid, .. })
                 if is_held_by_none(pid) && began.elapsed() < RELEASE =>
             {
@@ -96,6 +100,7 @@ pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -
         pid: Pid(plan.launch.pid),
         pidfd,
         arena,
+        _founder: founder,
     })
 }
 
@@ -128,27 +133,21 @@ impl Drop for RaisedLimit {
 
 /// Memory of ours with the program that the child runs before it executes another.
 #[derive(Debug)]
-struct Pad {
-    memory: SharedMapping,
+pub(super) struct Pad {
+    pub(super) memory: SharedMapping,
     ops: Vec<Op>,
     /// What the operations are for.
     objects: Vec<&'static str>,
-    data: Vec<u8>,
+    pub(super) data: Vec<u8>,
     /// Kept open until the child has them.
     copies: Vec<OwnedFd>,
 }
 
-const HEAD_AT: usize = STACK_LEN;
-const CTX_AT: usize = HEAD_AT + size_of::<Head>();
+pub(super) const HEAD_AT: usize = STACK_LEN;
+pub(super) const CTX_AT: usize = HEAD_AT + size_of::<Head>();
 const OPS_AT: usize = CTX_AT + size_of::<Ctx>();
 const RESULTS_AT: usize = OPS_AT + PROGRAM_LEN;
-const DATA_AT: usize = RESULTS_AT + PROGRAM_LEN;
-/// Stack, context, operations and results of the child between, for [`Parent::Reaper`].
-const BETWEEN_STACK_TOP: usize = DATA_AT + PROGRAM_LEN + STACK_LEN;
-const BETWEEN_CTX_AT: usize = BETWEEN_STACK_TOP;
-const BETWEEN_OPS_AT: usize = BETWEEN_CTX_AT + size_of::<Ctx>();
-const BETWEEN_RESULTS_AT: usize = BETWEEN_OPS_AT + 2 * size_of::<Op>();
-const PAD_LEN: usize = (BETWEEN_RESULTS_AT + 2 * size_of::<i64>()).next_multiple_of(4096);
+pub(super) const DATA_AT: usize = RESULTS_AT + PROGRAM_LEN;
 
 impl Pad {
     fn new(
@@ -276,20 +275,25 @@ impl Pad {
     }
 
     /// Puts bytes into the data at a multiple of 8 and returns their address.
-    fn put(&mut self, bytes: &[u8]) -> u64 {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> u64 {
         let at = self.data.len().next_multiple_of(8);
         self.data.resize(at, 0);
         self.data.extend_from_slice(bytes);
         self.memory.addr() + (DATA_AT + at) as u64
     }
 
-    fn put_words(&mut self, words: &[u64]) -> u64 {
+    pub(super) fn put_words(&mut self, words: &[u64]) -> u64 {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.put(&bytes)
     }
 
     /// Makes the child and returns when it is in an address space of its own.
-    fn start(mut self, pid: Pid, parent: Parent) -> Result<OwnedFd> {
+    fn start(
+        mut self,
+        pid: Pid,
+        parent: Parent,
+        session: Option<Pid>,
+    ) -> Result<(OwnedFd, Option<Between>)> {
         let base = self.memory.addr();
         let ctx = Ctx {
             ops: base + OPS_AT as u64,
@@ -306,12 +310,19 @@ impl Pad {
             "programs of a launch are short"
         );
         self.memory.write_at(DATA_AT, &self.data);
-        match parent {
-            Parent::Reaper => self.start_between(pid),
-            Parent::Us => self.start_child(pid, libc::SIGCHLD, CloneFlags::empty()),
+        let made = match (parent, session) {
+            (Parent::Reaper, _) | (_, Some(_)) => {
+                let (pidfd, between) = between::start(self, pid, (parent, session))?;
+                (pidfd, session.map(|_| between))
+            }
+            (Parent::Us, None) => {
+                let made = self.start_child(pid, libc::SIGCHLD, CloneFlags::empty())?;
+                (made, None)
+            }
             // A sibling's signal is the one that we send ourselves.
-            Parent::Ours => self.start_child(pid, 0, CloneFlags::PARENT),
-        }
+            (Parent::Ours, None) => (self.start_child(pid, 0, CloneFlags::PARENT)?, None),
+        };
+        Ok(made)
     }
 
     /// Makes the root as a child of ours or a sibling.
@@ -334,66 +345,8 @@ impl Pad {
         Ok(cloned.pidfd.expect("CLONE_PIDFD was asked for"))
     }
 
-    /// Makes a child that makes the root and ends. The root is an orphan then: once the child is reaped, the kernel has
-    /// given the root its new parent (`forget_original_parent`, `kernel/exit.c`).
-    fn start_between(mut self, pid: Pid) -> Result<OwnedFd> {
-        self.put_between(pid);
-        let request = Request {
-            flags: CHILD,
-            exit_signal: libc::SIGCHLD,
-            ..Request::default()
-        };
-        let start = entry(self.memory.addr() + BETWEEN_CTX_AT as u64);
-        let quiet = SignalsBlocked::new().doing("block signals")?;
-        let cloned = clone::clone3(&mut self.memory, BETWEEN_STACK_TOP, start, &request);
-        drop(quiet);
-        let cloned = cloned.doing("make the parent of the tree")?;
-        reap(&cloned, false);
-        let made: i64 = self.memory.read_at(BETWEEN_RESULTS_AT);
-        if made < 0 {
-            let errno = Errno::from_raw(made.unsigned_abs() as i32);
-            return Err(refused(pid.0, sys::Error::new("clone3", errno)));
-        }
-        match self.failure() {
-            Some(error) => Err(error),
-            None => fd::pidfd_open(pid).doing("find the root of the tree"),
-        }
-    }
-
-    /// Writes the program of the child between: the root, on the launch pad's stack, then the end.
-    fn put_between(&mut self, pid: Pid) {
-        let base = self.memory.addr();
-        let Start::Call { entry, arg } = entry(base + CTX_AT as u64) else {
-            unreachable!("the root begins as a call");
-        };
-        let words = arch::native::start::start_words(entry, arg);
-        let stack = STACK_LEN - size_of_val(&words).next_multiple_of(16);
-        self.memory.put_all(stack, &words);
-        let number = self.put(&pid.0.to_le_bytes());
-        // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup.
-        let signal = libc::SIGCHLD as u64;
-        let size = stack as u64;
-        let args = self.put_words(&[CHILD.bits(), 0, 0, 0, signal, base, size, 0, number, 1, 0]);
-        self.memory.write_at(DATA_AT, &self.data);
-        let make = Op::call(libc::SYS_clone3 as u32, padded(&[args, 88]));
-        let ops = [
-            make.check(Check::Ignore, 0),
-            Op::special(special::EXIT, [0; ARGS]),
-        ];
-        self.memory.put_all(BETWEEN_OPS_AT, &ops);
-        let ctx = Ctx {
-            ops: base + BETWEEN_OPS_AT as u64,
-            results: base + BETWEEN_RESULTS_AT as u64,
-            head: base + HEAD_AT as u64,
-            count: ops.len() as u32,
-            id: 1,
-            ..Ctx::default()
-        };
-        self.memory.put(BETWEEN_CTX_AT, ctx);
-    }
-
     /// Returns which operation of the child failed.
-    fn failure(&self) -> Option<Error> {
+    pub(super) fn failure(&self) -> Option<Error> {
         use std::sync::atomic::Ordering::SeqCst;
         let head: &Head = self.memory.view(HEAD_AT);
         if head.abort.load(SeqCst) == 0 {
@@ -413,12 +366,12 @@ impl Pad {
 }
 
 /// What a child shares with us until it executes a program, and what not even until then.
-const CHILD: CloneFlags = CloneFlags::VM
+pub(super) const CHILD: CloneFlags = CloneFlags::VM
     .union(CloneFlags::VFORK)
     .union(CloneFlags::CLEAR_SIGHAND);
 
 /// Returns how a child begins that runs the program of the context at this address.
-fn entry(ctx: u64) -> Start {
+pub(super) fn entry(ctx: u64) -> Start {
     Start::Call {
         entry: restorer_blob::run as *const () as u64,
         arg: ctx,
@@ -454,7 +407,7 @@ fn offset(wanted: Option<i64>, clock: Clock, own: ClockOffset) -> Result<ClockOf
 }
 
 /// Returns why there is no process with this pid.
-fn refused(pid: i32, source: sys::Error) -> Error {
+pub(super) fn refused(pid: i32, source: sys::Error) -> Error {
     match source.errno {
         Errno::EEXIST => Error::PidTaken {
             pid,
@@ -510,7 +463,7 @@ fn member(number: i32) -> String {
     format!("the {kind} of process {} ({name})", found.pid)
 }
 
-fn padded(args: &[u64]) -> [u64; ARGS] {
+pub(super) fn padded(args: &[u64]) -> [u64; ARGS] {
     let mut all = [0; ARGS];
     all[..args.len()].copy_from_slice(args);
     all

@@ -8,6 +8,7 @@
 //! What a restore does is in its plan; this module only runs plans. See [`run`] for how a failure is found and told.
 
 mod arena;
+mod between;
 mod commit;
 mod connections;
 mod datagrams;
@@ -163,6 +164,15 @@ fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
         return Err(Error::Refused(refused));
     }
     let plan = plan?;
+    if let (true, Some(session)) = (options.sibling, plan.launch.session) {
+        let reason = "its leader has gone: it is founded by a child of this command, which cannot make a brother of this command";
+        return Err(Error::Refused(vec![Refusal {
+            task: plan.launch.pid,
+            object: format!("session {session}"),
+            reason: reason.into(),
+            remedy: "restore without --restore-sibling".into(),
+        }]));
+    }
     let refused = sockets::refusals(&plan.socket_files, plan.launch.pid);
     match refused.is_empty() {
         true => Ok(plan),

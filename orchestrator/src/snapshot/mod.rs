@@ -98,6 +98,8 @@ pub struct Origin {
     pub network_lock: NetworkLock,
     /// Connections of TCP were left out.
     pub tcp_close: bool,
+    /// The leader of the root's session has ended, and nobody outside of the tree is of the session.
+    pub has_own_session: bool,
     /// Namespaces of the root task, as ids within the image set.
     pub root_ids: TaskIds,
 }

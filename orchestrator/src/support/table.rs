@@ -100,7 +100,7 @@ const OF_THREAD: &str = "orchestrator/src/dump/thread.rs";
 pub const ATTRIBUTES: &[Attribute] = &[
     // Of a process.
     row(Process, "pid", Kept, ["stat", "clone3 set_tid", "pstree_entry.pid"], (COUNTER_C, "getpid")),
-    row(Process, "session and process group", Kept, ["stat", "setsid, setpgid; the caller's with --shell-job", "pstree_entry.sid, pgid"], (ATTRIBUTES_C, "SAME(session)")),
+    row(Process, "session and process group", Kept, ["stat", "setsid, setpgid; by a process that ends, where the leader has gone; the caller's with --shell-job", "pstree_entry.sid, pgid, ext_inventory.own_session"], ("tests/scripts/daemon.py", "the leader has gone")),
     row(Process, "signal of a group stop", Kept, ["ptrace", "the signal; SIGSTOP where its group is orphaned", "task_core_entry.stop_signo"], (STOPPED, "told of another signal")),
     refused(Process, "first thread that has ended, while others live", "stat", (REFUSALS, "fn a_process_whose_first_thread_has_ended")),
     row(Process, "group stop", Kept, ["ptrace", "SIGSTOP", "task_core_entry.task_state, stop_signo"], (ROUNDTRIP, "left_stopped_until_it_is_continued")),

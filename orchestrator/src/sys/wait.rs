@@ -71,6 +71,16 @@ pub fn try_wait_tid(tid: Tid) -> Result<Option<WaitStatus>> {
     wait(tid, libc::__WALL | libc::WNOHANG)
 }
 
+/// Waits until child `tid` has ended, and leaves it to be waited for.
+pub fn wait_ended(tid: Tid) -> Result<()> {
+    // SAFETY: all zeros is a `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `waitid` writes one `siginfo_t` through the pointer to `info`.
+    let got = unsafe { libc::waitid(libc::P_PID, tid.0 as u32, &raw mut info, how) };
+    check("waitid", got.into()).map(drop)
+}
+
 fn wait(tid: Tid, flags: i32) -> Result<Option<WaitStatus>> {
     let mut status = 0;
     // SAFETY: `waitpid` writes one `int` through the pointer to `status`.

@@ -567,6 +567,7 @@ pub fn snapshot() -> Snapshot {
         segments: vec![segment()],
         ipc: None,
         origin: Origin {
+            has_own_session: true,
             network_lock: orchestrator::snapshot::NetworkLock::Nftables,
             tcp_close: false,
             monotonic_ns: Some(2_204_380_267_879),

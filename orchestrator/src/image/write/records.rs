@@ -289,6 +289,7 @@ impl ImageWriter {
             wall_clock_ns: origin.wall_clock_ns,
             extensions,
             image: self.listing(),
+            own_session: origin.has_own_session.then_some(true),
         };
         let inventory = pb::InventoryEntry {
             img_version,

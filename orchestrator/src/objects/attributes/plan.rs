@@ -18,7 +18,12 @@ const SPEC_ENABLE: u32 = 1 << 1;
 const SPEC_STATES: u32 = 0x1e;
 
 /// Adds what the process has beside memory, descriptors and signals.
-pub fn plan_process(b: &mut Builder, task: &Task, host: &Host, report: &mut Report) {
+pub fn plan_process(
+    b: &mut Builder,
+    (task, in_callers_session): (&Task, bool),
+    host: &Host,
+    report: &mut Report,
+) {
     b.object(Object::Task("personality"));
     b.call(libc::SYS_personality, &[u64::from(task.personality)]);
     if task.child_subreaper {
@@ -31,6 +36,7 @@ pub fn plan_process(b: &mut Builder, task: &Task, host: &Host, report: &mut Repo
         b.call_returns(libc::SYS_membarrier, &[1 << bit, 0, 0], 0);
     }
     plan_proc_files(b, task, host, report);
+    plan_autogroup(b, (task, in_callers_session), host, report);
 }
 
 /// Adds what is set by writing to the process's own files in `/proc`.
@@ -50,22 +56,31 @@ fn plan_proc_files(b: &mut Builder, task: &Task, host: &Host, report: &mut Repor
             b.write_file(b"/proc/self/oom_score_adj", adj.to_string().as_bytes());
         }
     }
-    // An autogroup belongs to a session: one that the task does not lead is the caller's.
-    if let Some(nice) = task.autogroup_nice.filter(|&nice| nice != 0) {
-        if host.has_autogroup && task.sid == task.pid {
-            b.object(Object::Task("autogroup nice"));
-            b.write_file(b"/proc/self/autogroup", nice.to_string().as_bytes());
-        } else {
-            let reason = match host.has_autogroup {
-                true => "the session's autogroup is not the task's own",
-                false => "this kernel has them switched off (kernel.sched_autogroup_enabled)",
-            };
-            report.lose(format!("autogroup nice {nice}: {reason}"));
-        }
-    }
     if let Some(uid) = task.loginuid.filter(|&uid| Some(uid) != host.loginuid) {
         b.object(Object::Task("loginuid"));
         b.write_file(b"/proc/self/loginuid", uid.to_string().as_bytes());
+    }
+}
+
+/// Adds the nice value of the autogroup, which all of a session have in common.
+fn plan_autogroup(
+    b: &mut Builder,
+    (task, in_callers_session): (&Task, bool),
+    host: &Host,
+    report: &mut Report,
+) {
+    let Some(nice) = task.autogroup_nice.filter(|&nice| nice != 0) else {
+        return;
+    };
+    if host.has_autogroup && !in_callers_session {
+        b.object(Object::Task("autogroup nice"));
+        b.write_file(b"/proc/self/autogroup", nice.to_string().as_bytes());
+    } else {
+        let reason = match host.has_autogroup {
+            true => "the session's autogroup is not the task's own",
+            false => "this kernel has them switched off (kernel.sched_autogroup_enabled)",
+        };
+        report.lose(format!("autogroup nice {nice}: {reason}"));
     }
 }
 
@@ -138,13 +153,13 @@ mod tests {
             ..Task::default()
         };
         let (mut b, mut report) = (Builder::for_test(), Report::default());
-        plan_process(&mut b, &task, &Host::default(), &mut report);
+        plan_process(&mut b, (&task, true), &Host::default(), &mut report);
         plan_thread(&mut b, &thread, &Host::default(), &mut report);
         assert_eq!(report.not_kept.len(), 3, "{:?}", report.not_kept);
         assert_eq!(b.calls().len(), 1, "personality");
         let mut host = Host::default();
         host.creds.cap_effective = 1 << 24;
-        plan_process(&mut b, &task, &host, &mut report);
+        plan_process(&mut b, (&task, true), &host, &mut report);
         plan_thread(&mut b, &thread, &host, &mut report);
         assert_eq!(report.not_kept.len(), 4);
         assert!(b.calls().iter().any(|call| call.1[0] == PR_SET_IO_FLUSHER));
