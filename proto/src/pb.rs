@@ -1255,6 +1255,11 @@ pub struct ExtInetSk {
     /// Datagrams that wait in it, in their order.
     #[prost(message, repeated, tag = "4")]
     pub datagram: ::prost::alloc::vec::Vec<ExtDatagram>,
+    /// Of a connection of TCP that is over: bytes that nobody has read, and whether an error waits behind them.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub received: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bool, optional, tag = "6")]
+    pub is_reset: ::core::option::Option<bool>,
 }
 /// recvmsg(2), with IP_RECVTTL and IP_RECVTOS.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

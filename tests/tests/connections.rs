@@ -6,6 +6,7 @@ use integration_tests::{
 };
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -371,4 +372,171 @@ fn number(client: &mut TcpStream) -> u32 {
     }
     let number = text.trim().strip_prefix(':').map(str::parse);
     number.expect("a number").expect("a number")
+}
+
+/// A connection that its other end has broken off, with bytes that nobody has read: these come first, then the error, or
+/// nothing where that was heard.
+#[test]
+fn what_came_before_a_reset_is_kept() {
+    if !possible() || !present("python3") {
+        return;
+    }
+    let script = r#"
+import ctypes, signal, socket, struct, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+out = open(sys.argv[1], "a", buffering=1)
+def pair(family, address):
+    s = socket.socket(family)
+    s.bind((address, 0))
+    s.listen(1)
+    c = socket.create_connection(s.getsockname()[:2])
+    a, _ = s.accept()
+    return a, c
+def broken(family, address):
+    a, c = pair(family, address)
+    c.sendall(b"asd")
+    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    c.close()
+    return a, a.getsockname()
+told, heard = broken(socket.AF_INET, sys.argv[2]), broken(socket.AF_INET, sys.argv[2])
+heard[0].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+all = [told, heard]
+try:
+    all.append(broken(socket.AF_INET6, "::1"))
+except OSError:
+    pass
+out.write("READY\n")
+signal.sigwait([signal.SIGUSR1])
+faults = []
+for a, name in all:
+    if a.getsockname() != name:
+        faults.append("name %r" % (a.getsockname(),))
+    if a.recv(100) != b"asd":
+        faults.append("bytes")
+for (a, _), wanted in zip(all, [True, False, True]):
+    try:
+        rest, was_told = a.recv(100), False
+    except ConnectionResetError:
+        rest, was_told = b"", True
+    if rest or was_told != wanted:
+        faults.append("the end of %r: %r" % (a, was_told))
+    try:
+        a.send(b"x")
+        faults.append("sent")
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+out.write("PASS\n" if not faults else "FAIL: %r\n" % faults)
+"#;
+    let ip = own_address(5).ip().to_string();
+    let mut victim = Program::script("python3", script).start(&[&ip]);
+    for round in ["first", "second"] {
+        let images = Images::new(&victim, round);
+        images.dump(victim.pid, &[]);
+        victim.reap();
+        restore(&images);
+    }
+    victim.check();
+}
+
+#[test]
+fn a_lock_of_iptables_where_it_is_asked_for() {
+    if !possible() {
+        return;
+    }
+    if !run(&["check", "--feature", "has_ipt_legacy"])
+        .status
+        .success()
+        || !present("iptables")
+    {
+        return skip("no iptables");
+    }
+    let Some(Server {
+        mut victim,
+        address,
+    }) = Server::start(6)
+    else {
+        return;
+    };
+    let mut client = connect(address);
+    say(&mut client, "hello\n");
+    expect(&mut client, "HELLO\n");
+    let by = ["--network-lock", "iptables", KEEP];
+    for round in ["first", "second"] {
+        let images = Images::new(&victim, round);
+        images.dump(victim.pid, &by);
+        victim.reap();
+        say(&mut client, "while you were away\n");
+        expect_silence(&mut client);
+        restore(&images);
+        expect(&mut client, "WHILE YOU WERE AWAY\n");
+    }
+    assert_eq!(locks_of(victim.pid), "", "the network stays locked");
+    Images::new(&victim, "running").dump(victim.pid, &[&by[..], &["--leave-running"]].concat());
+    assert_eq!(locks_of(victim.pid), "", "the network stays locked");
+    let images = Images::new(&victim, "lost");
+    images.dump(victim.pid, &by);
+    victim.reap();
+    let told = locks_of(victim.pid);
+    assert!(told.contains("of iptables"), "[{told}]");
+    assert_eq!(locks_of(victim.pid), "", "they are gone");
+}
+
+/// Without its programs one clear error, before anything is changed.
+#[test]
+fn no_lock_of_iptables_without_its_programs() {
+    let Some(Server { victim, address }) = Server::start(7) else {
+        return;
+    };
+    let mut client = connect(address);
+    say(&mut client, "hello\n");
+    expect(&mut client, "HELLO\n");
+    if Path::new("/usr/sbin/iptables-restore").exists()
+        || Path::new("/sbin/iptables-restore").exists()
+    {
+        return skip("iptables is installed");
+    }
+    let images = Images::new(&victim, "images");
+    let by = ["--network-lock", "iptables", KEEP];
+    let output = images.try_dump(victim.pid, &by);
+    assert_refused(&output, &["no program iptables-restore"]);
+    say(&mut client, "still\n");
+    expect(&mut client, "STILL\n");
+    victim.check();
+}
+
+/// What a dump leaves behind that is killed while it reads a connection.
+#[test]
+fn a_connection_left_in_repair_is_mended() {
+    let Some(Server { victim, address }) = Server::start(8) else {
+        return;
+    };
+    let mut client = connect(address);
+    say(&mut client, "hello\n");
+    expect(&mut client, "HELLO\n");
+    let script = r#"
+import ctypes, os, re, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid = int(sys.argv[2])
+pidfd = os.pidfd_open(pid)
+for number in os.listdir("/proc/%d/fd" % pid):
+    if os.readlink("/proc/%d/fd/%s" % (pid, number)).startswith("socket:"):
+        one = socket.socket(fileno=libc.syscall(438, pidfd, int(number), 0))
+        if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            one.setsockopt(socket.IPPROTO_TCP, 19, 1)
+open(sys.argv[1], "a").write("READY\nPASS\n")
+"#;
+    let file = victim.folder().join("repair.py");
+    std::fs::write(&file, script).expect("a script");
+    let out = victim.folder().join("repaired");
+    let status = std::process::Command::new("python3")
+        .args([&file, &out])
+        .arg(victim.pid.to_string())
+        .status();
+    assert!(status.expect("python3").success());
+    let told = locks_of(victim.pid);
+    assert!(told.contains("mended descriptor"), "[{told}]");
+    assert_eq!(locks_of(victim.pid), "", "it is mended");
+    say(&mut client, "still\n");
+    expect(&mut client, "STILL\n");
+    victim.check();
 }

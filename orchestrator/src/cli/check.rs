@@ -17,6 +17,9 @@ struct Feature {
     probe: fn() -> bool,
 }
 
+/// `IPPROTO_RAW`.
+const RAW: u8 = 255;
+
 const FEATURES: &[Feature] = &[
     Feature {
         name: "map_files",
@@ -155,6 +158,18 @@ const FEATURES: &[Feature] = &[
         what: "keeping the network away from connections (nftables)",
         required: false,
         probe: || crate::netlink::nft::tables().is_ok(),
+    },
+    Feature {
+        name: "has_ipt_legacy",
+        what: "keeping the network away from connections by iptables, where that is asked for",
+        required: false,
+        probe: crate::network::iptables::is_known,
+    },
+    Feature {
+        name: "net_diag_raw",
+        what: "asking for raw sockets by netlink (4.10)",
+        required: false,
+        probe: || crate::netlink::inet_diag::read(false, RAW).is_ok(),
     },
     Feature {
         name: "tcp_half_closed",

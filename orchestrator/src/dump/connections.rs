@@ -53,6 +53,11 @@ impl Connections {
                 let lock = Lock::take(settings.pid.0, run_id, settings.portable, ends);
                 Some(lock.map_err(Error::NetworkLock)?)
             }
+            NetworkLock::Iptables => {
+                let pid = settings.pid.0;
+                let lock = Lock::take_by_iptables(pid, run_id, settings.portable, ends);
+                Some(lock.map_err(Error::Iptables)?)
+            }
         };
         let mut own = Vec::with_capacity(found.len());
         for one in found {

@@ -162,6 +162,9 @@ pub enum Error {
         "cannot lock the network by nftables; use --network-lock skip where it is locked by somebody else"
     )]
     NetworkLock(#[source] std::io::Error),
+    /// The same, by other means.
+    #[error("cannot lock the network by iptables")]
+    Iptables(#[source] std::io::Error),
     /// A connection.
     #[error("task {task}: {object}: {reason}")]
     Connection {

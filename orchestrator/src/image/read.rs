@@ -127,6 +127,7 @@ impl Reader {
             tcp_close: inventory.tcp_close == Some(true),
             network_lock: match inventory.network_lock_method {
                 Some(super::write::SKIP) => NetworkLock::Skip,
+                Some(super::write::IPTABLES) => NetworkLock::Iptables,
                 _ => NetworkLock::Nftables,
             },
             run_id: run_id.map(|id| String::from_utf8_lossy(id).into_owned()),

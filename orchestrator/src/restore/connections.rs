@@ -12,6 +12,7 @@ use super::Options;
 use super::error::{Error, Result};
 use crate::netlink::nft::MARK;
 use crate::network;
+use crate::objects::inet::connection::stand_in;
 use crate::objects::inet::plan::{is_reused, sockaddr};
 use crate::objects::inet::segment::{Says, segment};
 use crate::objects::inet::{options::SOL_TCP, repair};
@@ -91,6 +92,7 @@ pub(super) fn holder(snapshot: &Snapshot, id: FileId) -> Option<(i32, i32)> {
 
 /// Has the connections of a tree go on whose threads are all parked.
 pub(super) fn finish(snapshot: &Snapshot) -> Result<()> {
+    end_what_is_over(snapshot)?;
     if !snapshot.has_connections() {
         return Ok(());
     }
@@ -130,14 +132,45 @@ pub(super) fn finish(snapshot: &Snapshot) -> Result<()> {
     each("connect it", &connect)
 }
 
+/// Breaks off connections that stand for those that are over and have bytes left.
+fn end_what_is_over(snapshot: &Snapshot) -> Result<()> {
+    for file in &snapshot.files {
+        let FileKind::Inet(socket) = &file.kind else {
+            continue;
+        };
+        let Some(holder) = holder(snapshot, file.id).filter(|_| socket.has_rest()) else {
+            continue;
+        };
+        let ended = take(holder).and_then(|own| end(&own, socket));
+        ended.map_err(|error| failed(holder, socket, "end it", error))?;
+    }
+    Ok(())
+}
+
+fn end(own: &OwnedFd, socket: &InetSocket) -> sys::Result<()> {
+    let stand_in = stand_in(socket);
+    let (from, to) = (canonical(stand_in.remote), canonical(stand_in.local));
+    let numbers = (stand_in.stream.receive_next, stand_in.stream.send_next);
+    send_packet(&segment(Says::Reset, (from, to), numbers, 0), to.ip(), 0)?;
+    if !socket.stream.is_reset {
+        socket::option(own, libc::SO_ERROR)?;
+    }
+    Ok(())
+}
+
+/// Returns a copy of a descriptor of the tree.
+pub(super) fn take((task, number): (i32, i32)) -> sys::Result<OwnedFd> {
+    let pidfd = fd::pidfd_open(Pid(task))?;
+    fd::pidfd_getfd(pidfd.as_fd(), RemoteFd(number))
+}
+
 fn standing(snapshot: &Snapshot) -> Result<Vec<Standing<'_>>> {
     let mut all = Vec::new();
     for (id, socket, state) in sockets(snapshot) {
         let Some((task, number)) = holder(snapshot, id) else {
             continue;
         };
-        let own = fd::pidfd_open(Pid(task))
-            .and_then(|pidfd| fd::pidfd_getfd(pidfd.as_fd(), RemoteFd(number)))
+        let own = take((task, number))
             .map_err(|error| failed((task, number), socket, "take it", error))?;
         all.push(Standing {
             own,

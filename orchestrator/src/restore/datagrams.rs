@@ -6,16 +6,16 @@
 //! the network) is known.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::connections::{holder, send_packet};
+use super::connections::{holder, send_packet, take};
 use crate::objects::inet::plan::sockaddr;
 use crate::objects::inet::segment;
 use crate::objects::sockopt::SO_BUF_LOCK;
 use crate::snapshot::inet::canonical;
 use crate::snapshot::{Datagram, FileKind, InetSocket, InetState, Snapshot};
-use crate::sys::{self, Pid, RemoteFd, fd, socket};
+use crate::sys::{self, socket};
 
 /// `SO_MEMINFO` (4.12): its first word is the memory of what waits.
 const SO_MEMINFO: i32 = 55;
@@ -58,11 +58,6 @@ pub(super) fn finish(snapshot: &Snapshot) -> Vec<String> {
         ));
     }
     lost
-}
-
-fn take((task, number): (i32, i32)) -> sys::Result<OwnedFd> {
-    let pidfd = fd::pidfd_open(Pid(task))?;
-    fd::pidfd_getfd(pidfd.as_fd(), RemoteFd(number))
 }
 
 /// Returns how many have come.

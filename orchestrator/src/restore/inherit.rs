@@ -52,6 +52,7 @@ fn is_for(given: &Given, file: &OpenFile, terminals: &[TerminalInfo]) -> bool {
     match &file.kind {
         FileKind::Pipe(end) => object == Some(Object::Pipe(end.pipe_id.into())),
         FileKind::Unix(socket) => !socket.is_outside && object == Some(Object::Socket(socket.ino)),
+        FileKind::Inet(socket) => object == Some(Object::Socket(socket.ino)),
         FileKind::External(file) => given.key.as_bytes() == file.key,
         FileKind::Terminal(terminal) if terminal.node.path.is_empty() => {
             let mut terminals = terminals.iter();
@@ -82,9 +83,15 @@ fn lead_one(
             words(wanted)
         ));
     }
-    if let FileKind::Unix(socket) = &file.kind
-        && !socket.queue.is_empty()
-    {
+    let has_waiting = match &file.kind {
+        FileKind::Unix(socket) => !socket.queue.is_empty(),
+        FileKind::Inet(socket) => {
+            let stream = &socket.stream;
+            !(socket.datagrams.is_empty() && stream.received.is_empty() && stream.sent.is_empty())
+        }
+        _ => false,
+    };
+    if has_waiting {
         return Err("what waits in the program's own socket would be lost".into());
     }
     let is_read = wanted != libc::O_WRONLY as u32;

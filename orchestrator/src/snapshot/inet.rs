@@ -9,6 +9,8 @@ pub enum NetworkLock {
     /// By nftables.
     #[default]
     Nftables,
+    /// By iptables.
+    Iptables,
     /// By somebody else.
     Skip,
 }
@@ -130,8 +132,10 @@ impl TcpState {
 pub struct TcpStream {
     /// Number of the next byte that it awaits, an end that has come counted.
     pub receive_next: u32,
-    /// Bytes that nobody has read.
+    /// Bytes that nobody has read; a connection that is over may have such too.
     pub received: Vec<u8>,
+    /// It is over, and an error tells of it that nobody has heard of.
+    pub is_reset: bool,
     /// Number of the next byte that the program writes, its end counted.
     pub send_next: u32,
     /// Bytes that the other end has not confirmed.
@@ -212,6 +216,12 @@ impl InetSocket {
     pub fn was_connected(&self) -> bool {
         let is_over = self.state == InetState::Closed && self.shutdown != 0;
         self.is_tcp() && is_over || self.connection().is_some()
+    }
+
+    /// Returns whether it is over, and bytes are left that nobody has read.
+    pub fn has_rest(&self) -> bool {
+        let is_left = !self.stream.received.is_empty() && self.local.port() != 0;
+        self.state == InetState::Closed && is_left
     }
 
     /// Has it be closed, without a connection.

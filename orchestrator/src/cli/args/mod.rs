@@ -119,9 +119,9 @@ pub struct Permissions {
     /// Leave connections of TCP out: their sockets are closed.
     #[arg(long)]
     pub tcp_close: bool,
-    /// With `dump`: how the network is kept away from connections of TCP until they are restored: nftables, or skip where
-    /// somebody else does it.
-    #[arg(long, value_name = "WAY", default_value = "nftables", value_parser = ["nftables", "skip"])]
+    /// With `dump`: how the network is kept away from connections of TCP until they are restored: nftables, iptables (by its
+    /// programs), or skip where somebody else does it.
+    #[arg(long, value_name = "WAY", default_value = "nftables", value_parser = ["nftables", "iptables", "skip"])]
     pub network_lock: String,
     /// With `dump`: keep connections of Unix sockets that leave what is dumped, or those of one inode.
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "INODE")]
@@ -174,6 +174,7 @@ impl Permissions {
     pub fn network_lock(&self) -> crate::snapshot::NetworkLock {
         match &*self.network_lock {
             "skip" => crate::snapshot::NetworkLock::Skip,
+            "iptables" => crate::snapshot::NetworkLock::Iptables,
             _ => crate::snapshot::NetworkLock::Nftables,
         }
     }

@@ -39,7 +39,8 @@ pub(super) const SHARED_SPACES: &str = "shared-address-spaces";
 /// All extensions that this build knows.
 pub(super) const EXTENSIONS: [&str; 4] =
     [PARENT_TASK_PAGES, PAGE_FILES, PAGE_BATCHES, SHARED_SPACES];
-/// `network_lock_method` of the inventory: nobody is told to unlock.
+/// `network_lock_method` of the inventory: iptables, or that nobody is told to unlock.
+pub(super) const IPTABLES: u32 = 0;
 pub(super) const SKIP: u32 = 2;
 /// `FD_CLOEXEC` in `fdinfo_entry.flags`.
 pub(super) const FD_CLOEXEC: u32 = 1;

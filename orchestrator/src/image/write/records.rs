@@ -7,7 +7,7 @@ use proto::{kinds, pb};
 
 use super::names::{INVENTORY, note_name, pages_name, stream_name};
 use super::{
-    FD_CLOEXEC, IMG_VERSION, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
+    FD_CLOEXEC, IMG_VERSION, IPTABLES, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
     PARENT_TASK_PAGES, PreDumpMode, SHARED_SPACES, SKIP, run_id,
 };
 use crate::image::codec::encode;
@@ -321,7 +321,7 @@ fn lock_to_record(snapshot: &Snapshot) -> u32 {
     match snapshot.origin.network_lock {
         NetworkLock::Nftables if has_connections => NFTABLES,
         NetworkLock::Skip if has_connections => SKIP,
-        _ => 0,
+        _ => IPTABLES,
     }
 }
 

@@ -136,8 +136,12 @@ pub fn collect(
             _ => {}
         }
         if fact.state == InetState::Closed && !choices.close_connections && waiting(own) != 0 {
-            let reason = "its connection is over, and bytes wait in it that nobody has read";
-            return Err(plain(reason.into()));
+            if fact.local.port() == 0 {
+                let reason = "its connection is over, and bytes wait in it that nobody has read";
+                return Err(plain(reason.into()));
+            }
+            fact.stream.received = received(own)?;
+            fact.stream.is_reset = events & libc::POLLERR != 0;
         }
     } else {
         if matches!(protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) {
@@ -156,7 +160,7 @@ pub fn collect(
     };
     Ok(Collected {
         lost_datagrams,
-        has_error: events & libc::POLLERR != 0,
+        has_error: events & libc::POLLERR != 0 && !fact.stream.is_reset,
         fact,
     })
 }
@@ -395,6 +399,16 @@ pub(super) fn address(bytes: &[u8], is_v6: bool) -> (SocketAddr, Vec<u8>) {
 
 fn nowhere(is_v6: bool) -> SocketAddr {
     if is_v6 { NOWHERE_V6 } else { NOWHERE }
+}
+
+/// Returns the bytes that wait in a socket of TCP whose connection is over. A look takes no error where there are bytes.
+fn received(own: BorrowedFd<'_>) -> Result<Vec<u8>, Refused> {
+    let len = waiting(own);
+    let mut bytes = vec![0; len];
+    match socket::look(own, &mut bytes).map_err(lost)? {
+        seen if seen == len => Ok(bytes),
+        seen => Err(plain(format!("it holds {len} bytes and shows {seen}"))),
+    }
 }
 
 /// Returns how many bytes wait in a socket of TCP.

@@ -10,13 +10,17 @@ use super::repair::{
 };
 use crate::objects::sockopt::plan as sockopt;
 use crate::plan::Builder;
-use crate::snapshot::{InetSocket, SocketOptions, TcpState};
+use crate::snapshot::{InetSocket, InetState, SocketOptions, TcpState, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Codes of options (`net/tcp.h`).
 const MSS: u32 = 2;
 const WINDOW: u32 = 3;
 const SACK_PERMITTED: u32 = 4;
 const TIMESTAMP: u32 = 8;
+/// A port at which nobody is (discard), and the least size of a segment that all can.
+const NOBODY: u16 = 9;
+const LEAST_MSS: u32 = 536;
 /// Bytes that are written at a time: the kernel makes one buffer of each.
 const CHUNK: usize = 16 << 10;
 /// Room beside what is written: for the kernel's own.
@@ -30,6 +34,42 @@ pub fn plan_repair(b: &mut Builder, fd: i32) {
 /// Adds the end of that mode, where nothing was connected. It takes `SO_REUSEADDR` away.
 pub fn plan_repaired(b: &mut Builder, fd: i32) {
     set_number(b, fd, SOL_TCP, TCP_REPAIR, OFF_SILENTLY);
+}
+
+/// Adds a connection to nobody for a socket whose own is over and has bytes left, so that they can be put there. It is broken off
+/// at the end, from outside.
+pub fn plan_rest(b: &mut Builder, fd: i32, socket: &InetSocket) {
+    let stand_in = stand_in(socket);
+    plan_connection(b, fd, &stand_in, TcpState::Established, 0);
+}
+
+/// Returns the connection that stands for one that is over: to an address of this machine at which nobody is, one for each socket.
+pub fn stand_in(socket: &InetSocket) -> InetSocket {
+    let [_, high, middle, low] = socket.ino.to_be_bytes();
+    let remote = match socket.local.ip().to_canonical() {
+        IpAddr::V4(_) => {
+            let ip = Ipv4Addr::new(127, high, middle, low.max(1));
+            let ip = if socket.is_v6 {
+                ip.to_ipv6_mapped().into()
+            } else {
+                ip.into()
+            };
+            SocketAddr::new(ip, NOBODY)
+        }
+        IpAddr::V6(_) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), socket.ino as u16 | 1),
+    };
+    InetSocket {
+        remote,
+        state: InetState::Connection(TcpState::Established),
+        stream: TcpStream {
+            receive_next: 1_u32.wrapping_add(socket.stream.received.len() as u32),
+            send_next: 1,
+            received: socket.stream.received.clone(),
+            mss: LEAST_MSS,
+            ..TcpStream::default()
+        },
+        ..socket.clone()
+    }
 }
 
 /// Adds the connection of a socket that has its name, with what waits in it.

@@ -50,6 +50,8 @@ pub(crate) fn to_record(
         option: values.into_iter().map(option_to_record).collect(),
         group: fact.groups.iter().map(group_to_record).collect(),
         past_name: (is_over && fact.is_bound()).then(|| name_to_record(&fact.local)),
+        received: Some(fact.stream.received.clone()).filter(|bytes| is_over && !bytes.is_empty()),
+        is_reset: (is_over && fact.stream.is_reset).then_some(true),
         datagram: fact.datagrams.iter().map(datagrams::to_record).collect(),
     };
     pb::InetSkEntry {
@@ -243,9 +245,22 @@ pub(crate) fn from_record(record: &pb::InetSkEntry) -> Checked<Result<InetSocket
         options: sockopt::from_record(&record.opts)?,
         values: values_from_record(record, is_v6, &ext)?,
         groups: groups.collect::<Checked<_>>()?,
-        stream: TcpStream::default(),
+        stream: rest_of_connection(&ext, state, is_tcp)?,
         datagrams: datagrams.collect::<Checked<_>>()?,
     }))
+}
+
+/// Returns what is left of a connection that is over.
+fn rest_of_connection(ext: &pb::ExtInetSk, state: InetState, is_tcp: bool) -> Checked<TcpStream> {
+    let received = ext.received.clone().unwrap_or_default();
+    if !(received.is_empty() || is_tcp && state == InetState::Closed) {
+        return wrong!("bytes are left in a socket that is no connection which is over");
+    }
+    Ok(TcpStream {
+        received,
+        is_reset: ext.is_reset.unwrap_or(false),
+        ..TcpStream::default()
+    })
 }
 
 fn check_interface(name: &[u8]) -> Checked<()> {

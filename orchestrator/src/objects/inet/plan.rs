@@ -70,6 +70,9 @@ pub fn plan_create(
     }
     let scope = interfaces.get(&socket.interface).copied().unwrap_or(0);
     plan_name(b, fd, socket, scope);
+    if socket.has_rest() {
+        connection::plan_rest(b, fd, socket);
+    }
     if takes_any {
         connection::plan_repaired(b, fd);
     }
@@ -92,7 +95,8 @@ pub fn plan_create(
     if has_twins {
         set_number(b, fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
     }
-    if socket.shutdown != 0 {
+    // What is over is shut by that.
+    if socket.shutdown != 0 && !socket.has_rest() {
         // RCV_SHUTDOWN 1, SEND_SHUTDOWN 2 become SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2. One that is not connected is shut too, and
         // says that it is not.
         let args = [fd as u64, u64::from(socket.shutdown) - 1];

@@ -97,6 +97,19 @@ pub fn silence(own: impl AsFd) -> sys::Result<()> {
     set(own.as_fd(), TCP_REPAIR, ON)
 }
 
+/// Takes a connection out of the mode that somebody has left in it, and returns whether it was in it.
+///
+/// # Errors
+/// The kernel does not let us.
+pub fn mend(own: impl AsFd) -> sys::Result<bool> {
+    let own = own.as_fd();
+    let is_left = number(own, TCP_REPAIR)? == ON as u32;
+    if is_left {
+        set(own, TCP_REPAIR, OFF_SILENTLY)?;
+    }
+    Ok(is_left)
+}
+
 fn set(own: BorrowedFd<'_>, option: i32, value: i32) -> sys::Result<()> {
     socket::set_option_of(own, SOL_TCP, option, &value.to_ne_bytes())
 }
