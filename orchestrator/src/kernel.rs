@@ -124,6 +124,14 @@ pub(crate) fn may_suspend_seccomp(this: Pid) -> Result<bool> {
     Ok(status.cap_effective & 1 << CAP_SYS_ADMIN != 0 && status.seccomp == 0)
 }
 
+/// Returns how many areas a process may have (`vm.max_map_count`).
+///
+/// # Errors
+/// The kernel does not say.
+pub fn most_areas() -> Result<u64> {
+    number("/proc/sys/vm/max_map_count")
+}
+
 fn number(path: &'static str) -> Result<u64> {
     let mut bytes = Vec::new();
     procfs::read_into(path.as_ref(), &mut bytes)?;

@@ -14,6 +14,7 @@ pub mod rounds;
 pub mod say;
 pub mod server;
 pub mod unlock;
+pub mod working_set;
 
 use anyhow::Context as _;
 use args::{Cli, Command, CommonArgs};
@@ -64,6 +65,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }),
         Some(Command::Untrack(untrack)) => finish(&untrack.common, "untrack", || {
             self::rounds::untrack(&untrack).map(|()| ExitCode::SUCCESS)
+        }),
+        Some(Command::WorkingSet(args)) => finish(&args.common, "working-set", || {
+            self::working_set::run(&args).map(|()| ExitCode::SUCCESS)
         }),
         Some(Command::Unlock(unlock)) => finish(&unlock.common, "unlock", || {
             self::unlock::run(&unlock).map(|()| ExitCode::SUCCESS)

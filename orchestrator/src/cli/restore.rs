@@ -47,6 +47,7 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         lazy: args
             .lazy_pages
             .then(|| work_dir(&args.common).to_path_buf()),
+        map_images: args.map_images,
     };
     if args.plan {
         say::line(format_args!("{}", plan_only(dir, &options)?));
@@ -91,6 +92,11 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         say::line(format_args!(
             "Pages restored: {}",
             restored.stats.pages_restored
+        ));
+        let mapped = restored.mapped;
+        say::line(format_args!(
+            "Pages mapped: {} in {} areas, {} used before",
+            mapped.pages, mapped.areas, mapped.prefetched
         ));
     }
     tracing::info!("Restore finished successfully. Tasks resumed.");

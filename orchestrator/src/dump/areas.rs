@@ -149,11 +149,31 @@ fn kind_of(
             .mapped_memfd(pid, area)
             .map(VmaKind::Memfd)
             .map_err(|(reason, remedy)| (reason, remedy.into())),
+        name if !area.shared && is_page_file(name, flags) => Ok(VmaKind::PageFile),
         name if name.starts_with(b"/") && !flags.intersects(VmFlags::IO | VmFlags::PFNMAP) => {
             mapped_file(pid, area, name, files)
         }
         _ => Err(("this kind of mapping is not kept yet".into(), String::new())),
     }
+}
+
+/// Returns whether a private mapping is of a page file, made by `restore --map-images`: by the file's name, and by how it is locked, which a
+/// child has not inherited, or by the set that the file is of. All of such an area is stored, as anonymous memory: a program that
+/// maps such a file itself has the same bytes after the restore.
+fn is_page_file(path: &[u8], flags: VmFlags) -> bool {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let mut parts = path.rsplitn(2, |byte| *byte == b'/');
+    let (name, folder) = (parts.next().unwrap_or_default(), parts.next());
+    let number = name
+        .strip_prefix(b"pages-")
+        .and_then(|rest| rest.strip_suffix(b".img"));
+    let is_name =
+        number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit));
+    let (true, Some(folder)) = (is_name, folder) else {
+        return false;
+    };
+    let inventory = [folder, b"/inventory.img"].concat();
+    flags.contains(VmFlags::LOCKONFAULT) || sys::file::statx_path(&terminated(&inventory)).is_ok()
 }
 
 /// Returns whether an area is a ring as the kernel made it.
@@ -275,8 +295,8 @@ fn vma_of(area: &smaps::Vma, kind: VmaKind, name: &[u8]) -> Vma {
         kind,
         offset: if has_file { area.offset } else { 0 },
         advice,
-        locked: flags.contains(VmFlags::LOCKED),
-        locked_on_fault: flags.contains(VmFlags::LOCKONFAULT),
+        locked: flags.contains(VmFlags::LOCKED) && kind != VmaKind::PageFile,
+        locked_on_fault: flags.contains(VmFlags::LOCKONFAULT) && kind != VmaKind::PageFile,
         sealed: flags.contains(VmFlags::SEALED),
         mempolicy: None,
         guards: Vec::new(),

@@ -81,8 +81,7 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
         mlockall: mlockall(ext)?,
         ldt: ldt(record)?,
         vmas: read.vmas,
-        pages: Vec::new(),
-        lazy: Vec::new(),
+        ..Mm::default()
     };
     Ok(AddressSpace {
         mm,

@@ -29,6 +29,7 @@ mod task;
 mod thread;
 mod tree;
 mod vma;
+mod working_set;
 pub mod write;
 mod xstate;
 
@@ -42,4 +43,5 @@ pub use read::{ImageSet, read};
 pub use refuse::{Refusal, refusals};
 pub use stats::{DumpStats, RestoreStats, write_restore_stats};
 pub use stream::receive;
+pub use working_set::{read_working_set, write_working_set};
 pub use write::{ImageWriter, PreDumpMode, run_id};

@@ -28,6 +28,8 @@ pub struct ImageSet {
     pub snapshot: Snapshot,
     /// `pages-ID.img` files, by ID, each long enough for the runs that name it.
     pub pages: BTreeMap<u32, File>,
+    /// Whether these are pages that were unpacked into memory, not files of the set.
+    pub is_packed: bool,
     /// Images of deleted files, by their IDs.
     pub ghosts: BTreeMap<u32, File>,
     /// What the images say beyond the snapshot that this build cannot restore.
@@ -81,6 +83,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
     Ok(ImageSet {
         snapshot: reader.snapshot,
         pages: reader.pages,
+        is_packed: reader.is_packed,
         ghosts: reader.ghosts,
         beyond: reader.beyond,
     })

@@ -133,7 +133,7 @@ fn status(vma: &Vma) -> (u32, u64) {
         FILE_SHARED
     };
     match vma.kind {
-        VmaKind::Anonymous | VmaKind::Stack => (REGULAR | ANON_PRIVATE, 0),
+        VmaKind::Anonymous | VmaKind::Stack | VmaKind::PageFile => (REGULAR | ANON_PRIVATE, 0),
         VmaKind::Heap => (REGULAR | HEAP | ANON_PRIVATE, 0),
         VmaKind::FilePrivate(file) => (REGULAR | FILE_PRIVATE, u64::from(file.0)),
         VmaKind::FileShared(file) => (REGULAR | FILE_SHARED, u64::from(file.0)),

@@ -94,7 +94,11 @@ fn parts([mut at, end]: [u64; 2], large: impl Iterator<Item = [u64; 2]>) -> Vec<
     parts
 }
 
-fn pages_in(pid: Pid, ranges: &[[u64; 2]]) -> Result<Vec<Pages>, Error> {
+/// Returns what the pages of these ranges are, by address; pages without content are left out.
+///
+/// # Errors
+/// The page map cannot be read.
+pub fn pages_in(pid: Pid, ranges: &[[u64; 2]]) -> Result<Vec<Pages>, Error> {
     match pages_by(Way::Scan, pid, ranges) {
         Err(error) if cannot_scan(&error) => pages_by(Way::Words, pid, ranges),
         other => other,

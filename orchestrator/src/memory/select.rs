@@ -2,6 +2,7 @@
 //!
 //! - Private anonymous memory: pages that are there or swapped out, but not the shared zero page (a hole reads as zeros).
 //! - A private file mapping: pages that were written, which are no longer the file's.
+//! - What a restore has mapped from a page file: all of it, as anonymous memory.
 //! - A ring of asynchronous I/O: all of it.
 //! - The vDSO: its code, so that a kernel with another one can be told.
 //! - Guard regions have no content; they are kept as regions.
@@ -65,6 +66,12 @@ pub fn select(vmas: &mut [Vma], pages: &[Pages]) -> Vec<Wanted> {
             push(&mut wanted, wanted_of(vma, vma.start, vma.end));
             continue;
         }
+        if vma.kind == VmaKind::PageFile {
+            // All of it: what was never touched is in the page file alone, which another restore need not have.
+            vma.kind = VmaKind::Anonymous;
+            push(&mut wanted, wanted_of(vma, vma.start, vma.end));
+            continue;
+        }
         for run in pages[first..].iter().take_while(|run| run.start < vma.end) {
             let (start, end) = (run.start.max(vma.start), run.end.min(vma.end));
             if run.guard {
@@ -95,7 +102,8 @@ fn is_stored(vma: &Vma, run: &Pages) -> bool {
         | VmaKind::SystemVReadOnly(_)
         | VmaKind::Vdso
         | VmaKind::Vvar
-        | VmaKind::Vsyscall => false,
+        | VmaKind::Vsyscall
+        | VmaKind::PageFile => false,
     }
 }
 

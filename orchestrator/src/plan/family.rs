@@ -285,8 +285,8 @@ impl Family {
     /// Returns whether a process may have pages of its parent: the same program, with areas at the same addresses.
     fn has_common_memory(&self, member: usize, snapshot: &Snapshot) -> bool {
         let member = &self.members[member];
-        if snapshot.is_lazy() {
-            // What a maker has not got yet cannot be inherited.
+        if snapshot.is_lazy() || snapshot.is_mapped() {
+            // What a maker has not got yet cannot be inherited; and what is mapped is shared by that.
             return false;
         }
         if member.maker != member.parent {

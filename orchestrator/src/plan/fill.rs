@@ -26,7 +26,7 @@ pub enum Target {
 /// Returns the IDs of all page files that a snapshot needs.
 pub fn page_files(snapshot: &Snapshot) -> BTreeSet<u32> {
     let of_tasks = snapshot.tasks.iter().filter_map(|task| task.mm.as_ref());
-    let of_tasks = of_tasks.flat_map(|mm| &mm.pages);
+    let of_tasks = of_tasks.flat_map(|mm| mm.pages.iter().chain(&mm.mapped));
     let of_shared = snapshot.shared.iter().flat_map(|memory| &memory.pages);
     of_tasks
         .chain(of_shared)
@@ -189,10 +189,7 @@ fn plan_read(m: &mut Making<'_>, read: &Read, what: &'static str) {
     let (Some([start, _]), Some([last, len])) = (read.vectors.first(), read.vectors.last()) else {
         return;
     };
-    let file = match m.snapshot.parent_files.get(&read.pages_id) {
-        Some(words) => words.clone(),
-        None => format!("pages-{}.img", read.pages_id),
-    };
+    let file = m.snapshot.pages_name(read.pages_id);
     m.b.object(Object::Named(format!(
         "{what} {start:x}-{:x} from {file} at {:#x}",
         last + len,

@@ -9,6 +9,7 @@ use super::fill::{self, Target};
 use super::heritage::{plan_differences, plan_inherited};
 use super::host::TASK_SIZE;
 use super::inherit::{ADVICE_EARLY, is_private_memory};
+use super::mapped;
 use super::program::Object;
 use super::task::Making;
 use super::vdso::VdsoPlan;
@@ -39,6 +40,7 @@ pub fn plan_private(m: &mut Making<'_>, vdso: &VdsoPlan) {
     }
     close_open(m, &mut open);
     plan_differences(m, &inherited);
+    mapped::plan_mappings(m);
     let runs = fill::outside(&m.own.mm.pages, &vdso.made_by_kernel);
     let is_early_run = |run: &PageRun| {
         let vmas = &m.own.mm.vmas;
@@ -100,6 +102,7 @@ pub fn plan_finish(m: &mut Making<'_>, vdso: &VdsoPlan, shared: &SharedPlan<'_>)
             plan_finish_area(m, vma);
         }
     }
+    mapped::plan_finish(m);
     close_shared(m, shared);
 }
 
@@ -165,6 +168,7 @@ pub fn area(vma: &Vma) -> Object {
         VmaKind::Vdso => "[vdso]",
         VmaKind::Vvar => "[vvar]",
         VmaKind::Vsyscall => "[vsyscall]",
+        VmaKind::PageFile => "memory of a page file",
     };
     Object::Area(vma.start, vma.end, kind)
 }

@@ -24,6 +24,7 @@ mod inherited;
 mod ipc;
 pub mod joint;
 pub mod lazy;
+pub mod mapped;
 mod memory;
 mod mm;
 mod notify;

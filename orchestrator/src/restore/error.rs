@@ -113,6 +113,9 @@ pub enum Error {
     /// A part of `/proc` cannot be read.
     #[error("cannot look at the restored tree")]
     Proc(#[from] procfs::Error),
+    /// Pages of a restored tree cannot be looked at.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::Error),
     /// We could not do our own part.
     #[error("cannot {doing}")]
     Call {

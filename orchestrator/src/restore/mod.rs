@@ -17,6 +17,7 @@ mod files;
 mod ghosts;
 mod inherit;
 mod launch;
+mod map;
 mod run;
 mod segments;
 mod sockets;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub use error::{Error, Result};
+pub use map::record_working_set;
 pub use run::{How, run};
 
 use crate::external::Inherited;
@@ -65,6 +67,8 @@ pub struct Options {
     pub dedup: bool,
     /// Memory comes while the tree runs, from the daemon that waits in this folder.
     pub lazy: Option<PathBuf>,
+    /// Memory is mapped from the page files.
+    pub map_images: bool,
 }
 
 /// A tree that lives again.
@@ -76,6 +80,19 @@ pub struct Restored {
     pub stats: RestoreStats,
     /// What of the snapshot was not brought back, in words.
     pub not_kept: Vec<String>,
+    /// What was mapped from page files.
+    pub mapped: Mapped,
+}
+
+/// Memory that was mapped from page files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// Mappings.
+    pub areas: u64,
+    /// Their pages.
+    pub pages: u64,
+    /// Pages of them that were used by a run before, and made ready.
+    pub prefetched: u64,
 }
 
 /// Restores the image set in the folder at `dir`.
@@ -85,6 +102,9 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let mut images = image::read(dir)?;
     close_connections(&mut images, options);
     let link = lazy(&mut images, options)?;
+    if options.map_images {
+        map::map(&mut images, dir)?;
+    }
     inherit(&mut images, options)?;
     let mut plan = plan_of(&images, options)?;
     let names = Names::make(&plan.socket_files)?;
@@ -111,6 +131,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     restored.stats.restore_us = micros(started);
     restored.stats.pages_restored = stored_pages(&images);
     restored.not_kept.extend_from_slice(&plan.not_kept);
+    restored.mapped = map::mapped(&images.snapshot);
     Ok(restored)
 }
 
@@ -120,6 +141,9 @@ pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
     close_connections(&mut images, options);
     if options.lazy.is_some() {
         split(&mut images.snapshot)?;
+    }
+    if options.map_images {
+        map::map(&mut images, dir)?;
     }
     inherit(&mut images, options)?;
     plan_of(&images, options)

@@ -16,7 +16,7 @@ use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
 use super::segments::Segments;
-use super::{Restored, micros};
+use super::{Mapped, Restored, micros};
 use super::{connections, datagrams};
 use crate::image::{ImageSet, RestoreStats};
 use crate::lazy::link::Link;
@@ -96,6 +96,7 @@ pub fn run(
             ..RestoreStats::default()
         },
         not_kept: lost,
+        mapped: Mapped::default(),
     })
 }
 
@@ -371,7 +372,7 @@ fn children() -> Vec<Pid> {
 }
 
 /// Returns the processes below one, parents before their children.
-fn descendants(root: Pid) -> Vec<Pid> {
+pub(super) fn descendants(root: Pid) -> Vec<Pid> {
     let mut all = vec![root];
     let mut next = 0;
     while let Some(&pid) = all.get(next) {

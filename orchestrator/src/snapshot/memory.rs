@@ -37,6 +37,10 @@ pub struct Mm {
     pub pages: Vec<PageRun>,
     /// Of a restore: pages that are put in place while the task runs.
     pub lazy: Vec<PageRun>,
+    /// Of a restore: pages that are mapped from their page files.
+    pub mapped: Vec<PageRun>,
+    /// Of these, ranges that are wanted soon.
+    pub wanted: Vec<[u64; 2]>,
 }
 
 /// One memory area.
@@ -100,6 +104,9 @@ pub enum VmaKind {
     Vvar,
     /// The vsyscall page.
     Vsyscall,
+    /// Of a dump: private anonymous memory that a restore has mapped from a page file. It is [`VmaKind::Anonymous`] once it is known
+    /// that all of it is to be stored.
+    PageFile,
 }
 
 impl Vma {
@@ -131,6 +138,23 @@ impl Vma {
         let is_plain = self.flags & libc::MAP_TYPE as u32 == libc::MAP_PRIVATE as u32
             && self.flags & libc::MAP_HUGETLB as u32 == 0;
         is_anonymous && is_plain && !self.locked && !self.locked_on_fault
+    }
+
+    /// Returns whether its pages may be mapped from a page file. Not what would be another kind of memory then: what grows by itself, is
+    /// locked, of huge pages, executable, sealed, or has what only anonymous memory can have.
+    pub fn may_be_mapped(&self) -> bool {
+        const ADVICE: u64 = 1 << libc::MADV_DONTFORK | 1 << libc::MADV_DONTDUMP;
+        let is_anonymous = matches!(self.kind, VmaKind::Anonymous | VmaKind::Heap);
+        let not = (libc::MAP_GROWSDOWN | libc::MAP_HUGETLB) as u32;
+        is_anonymous
+            && self.may_be_lazy()
+            && self.flags & not == 0
+            && self.prot & libc::PROT_EXEC as u32 == 0
+            && self.advice & !ADVICE == 0
+            && !self.sealed
+            && self.mempolicy.is_none()
+            && self.guards.is_empty()
+            && self.name.is_empty()
     }
 
     /// Returns whether it is mapped private: pages that are written are the task's own.

@@ -124,6 +124,18 @@ impl Snapshot {
         spaces.into_iter().any(|mm| !mm.lazy.is_empty())
     }
 
+    /// Returns the name of a page file, by its number.
+    pub fn pages_name(&self, pages_id: u32) -> String {
+        let of_parent = self.parent_files.get(&pages_id).cloned();
+        of_parent.unwrap_or_else(|| format!("pages-{pages_id}.img"))
+    }
+
+    /// Returns whether there is memory that is mapped from page files.
+    pub fn is_mapped(&self) -> bool {
+        let spaces = self.tasks.iter().filter_map(|task| task.mm.as_ref());
+        spaces.into_iter().any(|mm| !mm.mapped.is_empty())
+    }
+
     /// Returns the root task; a snapshot that was read or collected has one.
     pub fn root(&self) -> Option<&Task> {
         self.tasks.first()

@@ -287,6 +287,8 @@ fn mm() -> Mm {
         ],
         // The second run lies in two areas, of which the peer fills only one lazily.
         lazy: Vec::new(),
+        mapped: Vec::new(),
+        wanted: Vec::new(),
         pages: vec![
             run(0x10_0000, 2, 0),
             run(0x20_0000, 4, 2),

@@ -42,6 +42,8 @@ pub enum Command {
     Dedup(DedupArgs),
     /// End the tracking of changes that a pre-dump began.
     Untrack(UntrackArgs),
+    /// Record which pages a tree uses that `restore --map-images` restored, for the next restore to have ready.
+    WorkingSet(WorkingSetArgs),
     /// Let the network through again to connections that were dumped and are not restored.
     Unlock(UnlockArgs),
     /// Keep track between dumps.
@@ -367,6 +369,21 @@ pub struct UntrackArgs {
     pub common: CommonArgs,
 }
 
+/// Options of `working-set`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct WorkingSetArgs {
+    /// Root of the restored tree.
+    #[arg(value_name = "PID", value_parser = parse_pid)]
+    pub pid: i32,
+    /// Seconds to wait before.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub after: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened into the help as they are")]
+    pub common: CommonArgs,
+}
+
 /// Options of `unlock`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -490,6 +507,10 @@ pub struct RestoreArgs {
     /// Let it run at once: its memory comes from a lazy-pages daemon that waits in the work folder.
     #[arg(long, conflicts_with_all = ["auto_dedup", "stream"])]
     pub lazy_pages: bool,
+    /// Map memory from the page files, copied on write, instead of reading it: these must never be changed while it lives. See docs/warm.md
+    /// for what differs (`madvise(MADV_DONTNEED)` fails).
+    #[arg(long, conflicts_with_all = ["auto_dedup", "stream", "lazy_pages"])]
+    pub map_images: bool,
     /// Become the command after `--` once it runs.
     #[arg(long)]
     pub exec_cmd: bool,

@@ -30,6 +30,7 @@ const NUMBERED: &[&str] = &[
     "pagemap-shmem-",
     "pagemap-",
     "pages-",
+    "working-set-",
     "ghost-file-",
     "tcp-stream-",
     "ipcns-shm-",
