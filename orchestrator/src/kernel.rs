@@ -11,7 +11,7 @@ use object::{Object, ObjectSymbol};
 use crate::blobs;
 use crate::image::ImageSet;
 use crate::objects::aio::{self, RingState};
-use crate::objects::inet;
+use crate::objects::{inet, packet};
 use crate::plan::host::{HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
 use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
@@ -93,11 +93,11 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
 /// Returns the interfaces that sockets of the images name, as far as they are here.
 fn interfaces(images: &ImageSet) -> BTreeMap<Vec<u8>, u32> {
     let files = images.snapshot.files.iter();
-    let sockets = files.filter_map(|file| match &file.kind {
-        FileKind::Inet(socket) => Some(socket),
-        _ => None,
+    let names = files.flat_map(|file| match &file.kind {
+        FileKind::Inet(socket) => inet::plan::names(socket).collect(),
+        FileKind::Packet(socket) => packet::plan::names(socket).collect(),
+        _ => Vec::new(),
     });
-    let names = sockets.flat_map(inet::plan::names);
     let names = names.filter(|name| !name.is_empty());
     names
         .filter_map(|name| Some((name.clone(), socket::interface_index(name)?)))

@@ -70,8 +70,19 @@ fn files_of_other_processes() {
 }
 
 #[test]
-fn a_netlink_socket() {
-    refused("netlink", &["descriptor 4", "family 16"]);
+fn a_netlink_socket_with_an_answer() {
+    let words = ["descriptor 4", "a message of the kernel waits"];
+    refused("netlink", &words);
+}
+
+#[test]
+fn a_socket_of_a_virtual_machine() {
+    refused("vsock", &["descriptor 4", "is not kept"]);
+}
+
+#[test]
+fn a_ring_of_packets_that_is_mapped() {
+    refused("ring", &["memory", "a ring of a socket of packets"]);
 }
 
 #[test]
@@ -87,7 +98,7 @@ fn a_corked_socket() {
 
 #[test]
 fn an_mptcp_socket() {
-    refused("mptcp", &["descriptor 4", "is not kept yet"]);
+    refused("mptcp", &["descriptor 4", "is not kept"]);
 }
 
 #[test]

@@ -187,6 +187,7 @@ victims! {
     names: "names" Dynamic,
     inet: "inet" Dynamic,
     datagrams: "datagrams" Dynamic,
+    packets: "packets" Dynamic,
     pidfds: "pidfds" Dynamic,
     shm: "shm" Dynamic,
     ptys: "ptys" Dynamic,

@@ -10,6 +10,9 @@
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
+#include <linux/if_packet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/file.h>
@@ -126,7 +129,29 @@ static void mptcp_up(void)
 
 static void netlink_up(void)
 {
+	struct {
+		struct nlmsghdr head;
+		struct ifinfomsg link;
+	} ask = {{.nlmsg_len = sizeof ask, .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST}, {.ifi_index = 1}};
+	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
 	fd = MUST(socket(AF_NETLINK, SOCK_RAW, 0));
+	MUST(sendto(fd, &ask, sizeof ask, 0, (struct sockaddr *)&kernel, sizeof kernel));
+}
+/* Where the kernel has no such sockets, one of another family that is not kept. */
+static void vsock_up(void)
+{
+	fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+	if (fd < 0)
+		fd = MUST(socket(AF_ALG, SOCK_SEQPACKET, 0));
+}
+/* A ring of packets that is mapped. */
+static void ring_up(void)
+{
+	struct tpacket_req ring = {.tp_block_size = 4096, .tp_block_nr = 1, .tp_frame_size = 1024, .tp_frame_nr = 4};
+	fd = MUST(socket(AF_PACKET, SOCK_RAW, 0));
+	MUST(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring));
+	void *at = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(at != MAP_FAILED, "set-up: no ring");
 }
 static void netlink_check(void)
 {
@@ -405,6 +430,8 @@ static const struct {
 } kinds[] = {
 	{"socket", socket_up, socket_check},
 	{"netlink", netlink_up, netlink_check},
+	{"vsock", vsock_up, netlink_check},
+	{"ring", ring_up, netlink_check},
 	{"queued", queued_up, netlink_check},
 	{"corked", corked_up, netlink_check},
 	{"mptcp", mptcp_up, netlink_check},

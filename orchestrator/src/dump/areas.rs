@@ -153,6 +153,10 @@ fn kind_of(
         name if name.starts_with(b"/") && !flags.intersects(VmFlags::IO | VmFlags::PFNMAP) => {
             mapped_file(pid, area, name, files)
         }
+        name if name.starts_with(b"socket:") => Err((
+            "it is a ring of a socket of packets, of which nobody can set where the kernel is".into(),
+            String::new(),
+        )),
         _ => Err(("this kind of mapping is not kept yet".into(), String::new())),
     }
 }

@@ -6,8 +6,8 @@ use proto::pb::FdTypes;
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
 use crate::objects::{
-    bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, namespace, pidfd, pipe,
-    regular, signalfd, timerfd, tty, unix,
+    bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, namespace, netlink,
+    packet, pidfd, pipe, regular, signalfd, timerfd, tty, unix,
 };
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
 
@@ -80,6 +80,8 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Fifo(_) => FdTypes::Fifo,
         FileKind::Unix(_) => FdTypes::Unixsk,
         FileKind::Inet(_) => FdTypes::Inetsk,
+        FileKind::Netlink(_) => FdTypes::Netlinksk,
+        FileKind::Packet(_) => FdTypes::Packetsk,
         FileKind::EventFd(_) => FdTypes::Eventfd,
         FileKind::Epoll(_) => FdTypes::Eventpoll,
         FileKind::TimerFd(_) => FdTypes::Timerfd,
@@ -116,6 +118,8 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         FileKind::Fifo(fact) => record.fifo = Some(fifo::image::to_record(file, fact, node_id)),
         FileKind::Unix(fact) => record.usk = Some(unix::image::to_record(file, fown, fact)),
         FileKind::Inet(fact) => record.isk = Some(inet::image::to_record(file, fown, fact)),
+        FileKind::Netlink(fact) => record.nlsk = Some(netlink::image::to_record(file, fown, fact)),
+        FileKind::Packet(fact) => record.psk = Some(packet::image::to_record(file, fown, fact)),
         FileKind::EventFd(fact) => record.efd = Some(eventfd::image::to_record(file, fown, fact)),
         FileKind::Epoll(fact) => record.epfd = Some(epoll::image::to_record(file, fown, fact)),
         FileKind::TimerFd(fact) => record.tfd = Some(timerfd::image::to_record(file, fown, fact)),
@@ -184,10 +188,12 @@ pub(super) fn from_record<'a>(
             let kind = fifo::image::from_record(part, regular::image::from_record(node)?);
             (part.id, node.flags, &node.fown, FileKind::Fifo(kind))
         }
-        FdTypes::Unixsk | FdTypes::Inetsk => match socket(sort, record)? {
-            Ok(parts) => parts,
-            Err(name) => return Ok(unsupported(record.id, name)),
-        },
+        FdTypes::Unixsk | FdTypes::Inetsk | FdTypes::Netlinksk | FdTypes::Packetsk => {
+            match socket(sort, record)? {
+                Ok(parts) => parts,
+                Err(name) => return Ok(unsupported(record.id, name)),
+            }
+        }
         FdTypes::Eventfd => {
             let part = part(&record.efd)?;
             let kind = FileKind::EventFd(eventfd::image::from_record(part)?);
@@ -269,6 +275,16 @@ fn socket(sort: FdTypes, record: &pb::FileEntry) -> Checked<Result<Parts<'_>, St
         let socket = unix::image::from_record(part)?;
         return Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Unix(socket))));
     }
+    if sort == FdTypes::Netlinksk {
+        let part = part(&record.nlsk)?;
+        let kind = FileKind::Netlink(netlink::image::from_record(part)?);
+        return Ok(Ok((part.id, part.flags, &part.fown, kind)));
+    }
+    if sort == FdTypes::Packetsk {
+        let part = part(&record.psk)?;
+        let socket = packet::image::from_record(part)?;
+        return Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Packet(socket))));
+    }
     let part = part(&record.isk)?;
     let socket = inet::image::from_record(part)?;
     Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Inet(socket))))
@@ -321,8 +337,6 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 /// Returns the words for a kind that this build does not restore.
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
-        FdTypes::Packetsk => "packet socket",
-        FdTypes::Netlinksk => "netlink socket",
         FdTypes::Tunf => "TUN/TAP device",
         FdTypes::Ext => "external file",
         FdTypes::CtlTty => "controlling terminal",

@@ -2,6 +2,7 @@
 
 pub mod inet_diag;
 pub mod nft;
+pub mod raw_diag;
 pub mod unix_diag;
 
 use netlink_packet_core::{

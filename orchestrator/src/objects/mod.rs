@@ -17,6 +17,8 @@ pub mod limits;
 pub mod locks;
 pub mod memfd;
 pub mod namespace;
+pub mod netlink;
+pub mod packet;
 pub mod pidfd;
 pub mod pipe;
 pub mod regular;

@@ -12,8 +12,8 @@ use super::task::Making;
 use super::watches::When;
 use super::{inherited, pidfds, pipes, sockets, terminals};
 use crate::objects::{
-    bpfmap, device, epoll, eventfd, fanotify, inet, inotify, locks, memfd, namespace, pidfd,
-    regular, signalfd, timerfd, tty,
+    bpfmap, device, epoll, eventfd, fanotify, inet, inotify, locks, memfd, namespace, netlink,
+    packet, pidfd, regular, signalfd, timerfd, tty,
 };
 use crate::snapshot::{FdEntry, FileId, FileKind, InetSocket, OpenFile, Snapshot, TerminalInfo};
 
@@ -242,6 +242,8 @@ fn what(file: &OpenFile) -> String {
         FileKind::Fifo(fifo) => text(&fifo.node.path),
         FileKind::Unix(socket) => format!("Unix socket {}", socket.ino),
         FileKind::Inet(socket) => socket.words(),
+        FileKind::Netlink(socket) => format!("netlink socket {}", socket.ino),
+        FileKind::Packet(socket) => format!("packet socket {}", socket.ino),
         FileKind::EventFd(_) => "eventfd".into(),
         FileKind::Epoll(_) => "epoll".into(),
         FileKind::TimerFd(_) => "timerfd".into(),
@@ -272,6 +274,13 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
     if let FileKind::Inherited(given) = &file.kind {
         return Some(inherited::plan_take(m, given));
     }
+    if let Some(name) = missing_interface(m, file) {
+        let name = String::from_utf8_lossy(&name);
+        let reason = format!("there is no interface {name} here");
+        let what = format!("descriptor {fd} ({})", what(file));
+        m.report.refuse(what, reason, "");
+        return None;
+    }
     let b = &mut m.b;
     let made = match &file.kind {
         FileKind::Regular(regular) => regular::plan::plan_open(b, regular, file.flags),
@@ -279,16 +288,10 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         FileKind::EventFd(eventfd) => eventfd::plan::plan_create(b, eventfd, file.flags),
         FileKind::Inet(socket) => {
             let has_twins = has_twins(m.snapshot, socket);
-            let missing = inet::plan::missing(socket, &m.host.interfaces);
-            if let Some(name) = missing.first() {
-                let name = String::from_utf8_lossy(name);
-                let reason = format!("there is no interface {name} here");
-                m.report
-                    .refuse(format!("descriptor {fd} ({})", socket.words()), reason, "");
-                return None;
-            }
             inet::plan::plan_create(b, socket, &m.host.interfaces, has_twins)
         }
+        FileKind::Netlink(socket) => netlink::plan::plan_create(b, socket),
+        FileKind::Packet(socket) => packet::plan::plan_create(b, socket, &m.host.interfaces),
         FileKind::Epoll(_) => epoll::plan::plan_create(b),
         FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
         FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
@@ -351,6 +354,17 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         }
     };
     Some(made)
+}
+
+/// Returns the name of an interface that a socket needs and that is not there.
+fn missing_interface(m: &Making<'_>, file: &OpenFile) -> Option<Vec<u8>> {
+    let known = &m.host.interfaces;
+    let is_missing = |name: &&Vec<u8>| !name.is_empty() && !known.contains_key(*name);
+    match &file.kind {
+        FileKind::Inet(socket) => inet::plan::names(socket).find(is_missing).cloned(),
+        FileKind::Packet(socket) => packet::plan::names(socket).find(is_missing).cloned(),
+        _ => None,
+    }
 }
 
 const NOCTTY: u32 = libc::O_NOCTTY as u32;

@@ -3,6 +3,7 @@
 use super::bpf::BpfMap;
 use super::inet::InetSocket;
 use super::namespace::NamespaceFile;
+use super::sockets::{NetlinkSocket, PacketSocket};
 use super::terminal::Terminal;
 use super::timer::Interval;
 use super::unix::UnixSocket;
@@ -66,6 +67,10 @@ pub enum FileKind {
     Unix(UnixSocket),
     /// A socket of the network.
     Inet(InetSocket),
+    /// A socket of netlink.
+    Netlink(NetlinkSocket),
+    /// A socket of packets.
+    Packet(PacketSocket),
     /// eventfd.
     EventFd(EventFd),
     /// epoll.

@@ -13,6 +13,7 @@ pub mod ipc;
 pub mod memory;
 pub mod namespace;
 pub mod signal;
+pub mod sockets;
 pub mod task;
 pub mod terminal;
 pub mod thread;
@@ -35,6 +36,7 @@ pub use ipc::{
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use namespace::NamespaceFile;
 pub use signal::{QueuedSignal, SigAction};
+pub use sockets::{NetlinkSocket, PacketMember, PacketSocket};
 pub use task::{Creds, Fs, Limit, Task, TaskIds, TaskState};
 pub use terminal::{Flow, LineEnd, Terminal, TerminalInfo, Termios, Waiting};
 pub use thread::{

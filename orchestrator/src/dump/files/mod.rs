@@ -15,6 +15,7 @@ mod locks;
 mod memfd;
 mod namespaces;
 mod notify;
+mod other_sockets;
 mod pidfds;
 mod pipes;
 mod proc;

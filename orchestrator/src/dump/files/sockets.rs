@@ -26,6 +26,8 @@ pub(super) struct Sockets {
     told: Option<Result<BTreeMap<u32, Told>, String>>,
     /// What is asked once for all sockets of the network.
     inet: inet::Asked,
+    /// The same of those of netlink and of packets.
+    pub(super) others: super::other_sockets::Asked,
     /// Connections of TCP.
     connections: Vec<Found>,
     /// Duplicates of descriptors in flight.
@@ -80,11 +82,17 @@ impl FileTable {
         let Some(asked) = seen.socket.take() else {
             let domain = socket::option(own, libc::SO_DOMAIN)
                 .map_err(|error| refused(format!("it cannot be asked: {error}")))?;
-            if matches!(domain, libc::AF_INET | libc::AF_INET6) {
-                return self.inet_socket(&seen.own, seen.stat.ino as u32, (pid, seen.fd));
-            }
-            let reason = format!("a socket of address family {domain} is not kept yet");
-            return Err(refused(reason));
+            let ino = seen.stat.ino as u32;
+            return match domain {
+                libc::AF_INET | libc::AF_INET6 => self.inet_socket(own, ino, (pid, seen.fd)),
+                libc::AF_NETLINK => self.netlink_socket(own, ino).map_err(refused),
+                libc::AF_PACKET => self.packet_socket(own, ino).map_err(refused),
+                libc::AF_VSOCK => Err(refused("a socket of AF_VSOCK is not kept".into())),
+                other => {
+                    let reason = format!("a socket of address family {other} is not kept yet");
+                    Err(refused(reason))
+                }
+            };
         };
         // As the kernel tells it by netlink too: inodes of sockets have 32 bits.
         let ino = seen.stat.ino as u32;

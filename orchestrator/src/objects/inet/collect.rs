@@ -195,7 +195,10 @@ fn refuse_kind(kind: i32, protocol: i32) -> Result<(), Refused> {
 }
 
 /// Refuses one of another network namespace than ours.
-fn refuse_foreign(own: BorrowedFd<'_>) -> Result<(), Refused> {
+///
+/// # Errors
+/// It is of another.
+pub(crate) fn refuse_foreign(own: BorrowedFd<'_>) -> Result<(), Refused> {
     let cookie = |fd: BorrowedFd<'_>| {
         let mut cookie = [0; 8];
         let read = socket::option_of(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie);

@@ -17,13 +17,6 @@ use std::net::SocketAddr;
 /// Interfaces of the machine by name, and their indices.
 pub type Interfaces = BTreeMap<Vec<u8>, u32>;
 
-/// Returns the interfaces that a socket needs and that are not there.
-pub fn missing(socket: &InetSocket, interfaces: &Interfaces) -> Vec<Vec<u8>> {
-    let mut names: Vec<&Vec<u8>> = names(socket).collect();
-    names.retain(|name| !name.is_empty() && !interfaces.contains_key(*name));
-    names.into_iter().cloned().collect()
-}
-
 /// Returns the names of interfaces that it needs.
 pub fn names(socket: &InetSocket) -> impl Iterator<Item = &Vec<u8>> {
     let values = socket.values.iter().filter(|value| {
