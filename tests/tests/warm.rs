@@ -1,8 +1,8 @@
-//! Warm starts: memory that is mapped from the page files.
+//! Warm starts: memory that is mapped from the page files, and memory of huge pages, which is read as such.
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, Program, Victim, assert_refused, orchestrator, present, root, run, said,
+    Images, Program, Victim, assert_refused, field, orchestrator, present, root, run, said, skip,
 };
 use std::process::{Command, Output, Stdio};
 
@@ -196,4 +196,31 @@ fn what_cannot_be_mapped_is_refused() {
     }
     images.restore();
     victim.check();
+}
+
+/// Memory that asks for transparent huge pages has them from the start, as much as new memory of the same kind can have.
+#[test]
+fn memory_that_asks_for_huge_pages_has_them() {
+    if !root() {
+        return;
+    }
+    for more in [&["-d"][..], &["-d", "--map-images"]] {
+        let Some(program) = Program::compile("thp", Link::Dynamic) else {
+            return;
+        };
+        let mut victim = program.start(&[]);
+        let images = dumped(&mut victim, &[]);
+        let output = images.try_restore(more);
+        assert!(output.status.success(), "restore: {}", said(&output));
+        victim.check();
+        let text = victim.text();
+        let number = |name: &str| field(&text, name)?.parse::<u64>().ok();
+        let (Some(huge), Some(new)) = (number("huge "), number("new ")) else {
+            panic!("it wrote {text}");
+        };
+        if new == 0 {
+            return skip("no transparent huge pages");
+        }
+        assert!(huge * 2 >= new, "{huge} KiB are huge, of new memory {new}");
+    }
 }
