@@ -4,7 +4,11 @@
 //! leaves ([`after_exec`]), not what this process has now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use object::{Object, ObjectSymbol};
 
@@ -12,7 +16,7 @@ use crate::blobs;
 use crate::image::ImageSet;
 use crate::objects::aio::{self, RingState};
 use crate::objects::{inet, packet};
-use crate::plan::host::{HostSegment, LIMITS};
+use crate::plan::host::{HostQueue, HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
 use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
 use crate::snapshot::{Creds, FileKind, Limit, Mm, PAGE_SIZE, PageLocation, TerminalInfo, VmaKind};
@@ -87,6 +91,10 @@ pub fn probe_host(images: &ImageSet) -> Result<Host> {
             true => Vec::new(),
             false => host_segments()?,
         },
+        queues: match images.snapshot.posix_queues.is_empty() || images.snapshot.ipc.is_some() {
+            true => Vec::new(),
+            false => host_queues(images)?,
+        },
     })
 }
 
@@ -115,6 +123,33 @@ fn host_segments() -> Result<Vec<HostSegment>> {
         attached: shm.attached,
     };
     Ok(table.iter().map(segment).collect())
+}
+
+/// Returns the POSIX message queues that have the name of one of the images.
+fn host_queues(images: &ImageSet) -> Result<Vec<HostQueue>> {
+    let folder = sys::ipc::message_queues()?;
+    let mut all = Vec::new();
+    for wanted in &images.snapshot.posix_queues {
+        let name = OsStr::from_bytes(&wanted.name);
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+        let Ok(queue) = File::open(path.join(name)) else {
+            continue;
+        };
+        let stat = file::statx(&queue)?;
+        let is = sys::mqueue::attributes(&queue)?;
+        let link = [b"/", &wanted.name[..]].concat();
+        let is_ours = |pid| pid == Pid::this();
+        all.push(HostQueue {
+            name: wanted.name.clone(),
+            inode: stat.ino,
+            changed_ns: procfs::mqueue::nanoseconds(stat.ctime),
+            max_messages: is.max_messages,
+            message_size: is.message_size,
+            messages: is.messages,
+            opener: procfs::mqueue::opener(&link, (stat.dev, stat.ino), is_ours).map(|pid| pid.0),
+        });
+    }
+    Ok(all)
 }
 
 /// Returns whether `PTRACE_O_SUSPEND_SECCOMP` is ours to set (`check_ptrace_options`, `kernel/ptrace.c`).

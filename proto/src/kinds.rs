@@ -35,6 +35,8 @@ pub const STATS: Kind = Kind {
 common! {
     /// `pstree.img`.
     PSTREE = 0x5027_3030;
+    /// `mqueues.img`, which is ours.
+    MQUEUES = 0x4f51_2026;
     /// `core-TID.img`.
     CORE = 0x5505_3847;
     /// `ids-PID.img`.

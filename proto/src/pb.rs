@@ -1372,6 +1372,82 @@ pub struct ExtFilesystemMark {
     #[prost(uint32, required, tag = "5")]
     pub ignored_mask: u32,
 }
+/// Of file_entry: kinds that the peer has no record for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtOpenFile {
+    #[prost(message, optional, tag = "1")]
+    pub queue: ::core::option::Option<ExtQueueFile>,
+}
+/// A POSIX message queue that is open.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtQueueFile {
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub flags: u32,
+    #[prost(message, required, tag = "3")]
+    pub fown: FownEntry,
+    /// Which record of mqueues.img.
+    #[prost(uint32, required, tag = "4")]
+    pub queue: u32,
+    /// Path by which it was opened, where it was not by mq_open.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub path: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+}
+/// A POSIX message queue, in mqueues.img. The bytes of its messages follow, one after the other.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtQueue {
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    /// Without the slash.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    /// It has no name any more: mq_unlink(3).
+    #[prost(bool, optional, tag = "3")]
+    pub unlinked: ::core::option::Option<bool>,
+    /// Permissions.
+    #[prost(uint32, required, tag = "4")]
+    pub mode: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub gid: u32,
+    /// mq_attr.mq_maxmsg and mq_msgsize.
+    #[prost(uint64, required, tag = "7")]
+    pub max_messages: u64,
+    #[prost(uint64, required, tag = "8")]
+    pub message_size: u64,
+    /// In the order in which they are received.
+    #[prost(message, repeated, tag = "9")]
+    pub message: ::prost::alloc::vec::Vec<ExtQueueMessage>,
+    /// mq_notify(3).
+    #[prost(message, optional, tag = "10")]
+    pub notice: ::core::option::Option<ExtQueueNotice>,
+    /// What tells it from another of its name, and whether it is as it was left: inode, and time of its last change in
+    /// nanoseconds since 1970.
+    #[prost(uint64, optional, tag = "11")]
+    pub inode: ::core::option::Option<u64>,
+    #[prost(sint64, optional, tag = "12")]
+    pub changed_ns: ::core::option::Option<i64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtQueueMessage {
+    #[prost(uint32, required, tag = "1")]
+    pub priority: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub length: u32,
+}
+/// struct sigevent, but for its value, which the kernel does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtQueueNotice {
+    #[prost(uint32, required, tag = "1")]
+    pub pid: u32,
+    /// SIGEV_*.
+    #[prost(uint32, required, tag = "2")]
+    pub kind: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub signal: u32,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RlimitEntry {
     #[prost(uint64, required, tag = "1")]
@@ -2717,6 +2793,8 @@ pub struct FileEntry {
     pub bpf: ::core::option::Option<BpfmapFileEntry>,
     #[prost(message, optional, tag = "22")]
     pub pidfd: ::core::option::Option<PidfdEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext_file: ::core::option::Option<ExtOpenFile>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2742,6 +2820,8 @@ pub enum FdTypes {
     Memfd = 18,
     Bpfmap = 19,
     Pidfd = 20,
+    /// Ours: its part is in ext_open_file.
+    Mqueue = 10000,
     CtlTty = 65534,
     AutofsPipe = 65535,
 }
@@ -2773,6 +2853,7 @@ impl FdTypes {
             Self::Memfd => "FD_TYPES_MEMFD",
             Self::Bpfmap => "FD_TYPES_BPFMAP",
             Self::Pidfd => "FD_TYPES_PIDFD",
+            Self::Mqueue => "FD_TYPES_MQUEUE",
             Self::CtlTty => "FD_TYPES_CTL_TTY",
             Self::AutofsPipe => "FD_TYPES_AUTOFS_PIPE",
         }
@@ -2801,6 +2882,7 @@ impl FdTypes {
             "FD_TYPES_MEMFD" => Some(Self::Memfd),
             "FD_TYPES_BPFMAP" => Some(Self::Bpfmap),
             "FD_TYPES_PIDFD" => Some(Self::Pidfd),
+            "FD_TYPES_MQUEUE" => Some(Self::Mqueue),
             "FD_TYPES_CTL_TTY" => Some(Self::CtlTty),
             "FD_TYPES_AUTOFS_PIPE" => Some(Self::AutofsPipe),
             _ => None,

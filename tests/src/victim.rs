@@ -294,7 +294,14 @@ impl Victim {
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// Undoes what outlives a process that was killed: its child, its semaphores, its shared memory.
+    /// Runs its program once more to do something for a test; returns whether that went well.
+    pub fn helper(&self, what: &str, args: &[&str]) -> bool {
+        let mut command = Command::new(&self.program.command[0]);
+        let status = command.arg(what).args(args).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    /// Undoes what outlives a process that was killed: its child, its semaphores, its shared memory, its message queues.
     fn clean(&self) {
         let text = self.text();
         for id in text
@@ -311,6 +318,11 @@ impl Victim {
                 .args(["-s", id])
                 .stderr(Stdio::null())
                 .status();
+        }
+        let queues = text.lines().filter_map(|line| line.strip_prefix("queue "));
+        let queues: Vec<&str> = queues.collect();
+        if !queues.is_empty() {
+            let _ = self.helper("remove", &queues);
         }
         if let Some(child) = field(&text, "child ").and_then(|id| id.parse().ok())
             && std::fs::read_link(format!("/proc/{child}/exe"))

@@ -87,17 +87,6 @@ fn a_message_that_could_not_be_sent_any_more() {
 }
 
 #[test]
-fn a_posix_queue_of_an_ipc_namespace() {
-    let Some(victim) = start("ipcns", &["posix"]) else {
-        return;
-    };
-    let images = Images::new(&victim, "images");
-    let output = images.try_dump(victim.pid, &[]);
-    assert_refused(&output, &["POSIX message queue /queue"]);
-    victim.check();
-}
-
-#[test]
 fn what_is_not_kept_is_named() {
     let Some(victim) = start("shm", &[]) else {
         return;

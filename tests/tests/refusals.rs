@@ -204,11 +204,6 @@ fn a_descriptor_of_a_process_outside() {
 }
 
 #[test]
-fn a_message_queue() {
-    refused("queue", &["descriptor 4"]);
-}
-
-#[test]
 fn a_master_whose_slave_is_in_use_outside() {
     refused(
         "pty",

@@ -196,6 +196,7 @@ victims! {
     namespaces: "namespaces" Dynamic,
     aio: "aio" Dynamic,
     ipcns: "ipcns" Dynamic,
+    mqueue: "mqueue" Dynamic,
 }
 
 /// The counter misses no number and repeats none, whatever is done to it.

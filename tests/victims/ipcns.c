@@ -4,7 +4,6 @@
  * the namespace too; with `posix` it has a POSIX message queue; with `large` a message that could not be sent any more.
  */
 #include "victim.h"
-#include <mqueue.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
@@ -216,10 +215,6 @@ int main(int argc, char **argv)
 	}
 	if (argc > 2 && !strcmp(argv[2], "large"))
 		setting("kernel/msgmax", "5000", 1);
-	if (argc > 2 && !strcmp(argv[2], "posix")) {
-		mqd_t queue = MUST(mq_open("/queue", O_CREAT | O_RDWR, 0600, NULL));
-		MUST(mq_close(queue));
-	}
 	victim_ready();
 	victim_wait();
 	if (argc > 2 && !strcmp(argv[2], "large"))

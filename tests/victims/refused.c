@@ -9,7 +9,6 @@
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
-#include <mqueue.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -338,19 +337,6 @@ static void pidfd_check(void)
 	CHECK(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) == 0, "the pidfd: %s", strerror(errno));
 }
 
-static void queue_up(void)
-{
-	snprintf(text, sizeof text, "/victim-%d", getpid());
-	fd = MUST(mq_open(text, O_RDWR | O_CREAT, 0600, NULL));
-	MUST(mq_unlink(text));
-	MUST(mq_send(fd, "data", 4, 0));
-}
-static void queue_check(void)
-{
-	static char message[16384];
-	CHECK(mq_receive(fd, message, sizeof message, NULL) == 4, "the queue: %s", strerror(errno));
-}
-
 /* A pseudo-terminal of which both sides are open in a process that is nobody's child of the tree. */
 static int pty_outside(int *slave)
 {
@@ -449,7 +435,6 @@ static const struct {
 	{"io_uring", uring_up, uring_check},
 	{"perf", perf_up, perf_check},
 	{"pidfd", pidfd_up, pidfd_check},
-	{"queue", queue_up, queue_check},
 	{"pty", pty_up, pty_check},
 	{"slave", slave_up, pty_check},
 	{"namespace", namespace_up, namespace_check},

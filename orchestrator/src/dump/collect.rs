@@ -3,12 +3,12 @@
 use super::areas::{self, Segment};
 use super::files::{Before, Choices, FileTable};
 use super::tracking::Tracking;
-use super::{Error, Settings, ipc, losses, process, relations, segments as shm};
+use super::{Error, Settings, ipc, losses, process, queues, relations, segments as shm};
 use crate::error::Refusals;
 use crate::memory::{scan, select::Pages};
 use crate::objects::seccomp::collect::Filters;
 use crate::procfs::{self, smaps::Areas, timers::TimerLine};
-use crate::snapshot::{IpcNamespace, PipeBuffer, SeccompFilter, ShmSegment, Task};
+use crate::snapshot::{IpcNamespace, PipeBuffer, PosixQueue, SeccompFilter, ShmSegment, Task};
 use crate::support::Loss;
 use crate::tracee::{Frozen, Stopped, Tree};
 use std::collections::BTreeSet;
@@ -30,6 +30,8 @@ pub struct Facts {
     pub shm: Vec<ShmSegment>,
     /// What else the IPC namespace has, where it is the tree's own.
     pub ipc: Option<IpcNamespace>,
+    /// POSIX message queues.
+    pub queues: Vec<PosixQueue>,
     /// Filters of seccomp.
     pub filters: Vec<SeccompFilter>,
     /// What lies in pipes, and in named ones.
@@ -135,13 +137,24 @@ fn collect_tree(
     files.settle_terminals(&all, &mut refusals)?;
     files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
     shm::name_opened(&mut tasks, &mut segments, &mut files);
-    let (shm, namespace) = match ipc::is_own(tree.living[0].pid()) {
+    let is_own = ipc::is_own(tree.living[0].pid());
+    let (shm, namespace, device) = match is_own {
         true => {
-            let found = ipc::collect(&tasks, &mut segments, &mut refusals)?;
-            (found.segments, Some(found.namespace))
+            let to = (&mut segments, &mut files.queues);
+            let found = ipc::collect(&tasks, to, &mut refusals)?;
+            (found.segments, Some(found.namespace), found.device)
         }
-        false => (shm::collect(&tasks, &mut refusals)?, None),
+        false => {
+            let shm = shm::collect(&tasks, &mut refusals)?;
+            let device = match files.queues.is_empty() {
+                true => None,
+                false => queues::own_device()?,
+            };
+            (shm, None, device)
+        }
     };
+    let whose = (device, is_own, settings.portable);
+    queues::refuse(&files.queues, &tasks, whose, &mut refusals)?;
     relations::refuse_shared_sockets(&tasks, &files.files, &mut refusals);
     relations::refuse_shared_outside(&tree.living[0], &mut refusals);
     let has_own_session = relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals)?;
@@ -159,6 +172,7 @@ fn collect_tree(
     losses.extend(losses::of_files(&tasks, &files));
     losses.extend(losses::of_segments(&shm, namespace.as_ref()));
     files.read_terminals()?;
+    let queues = queues::read(&files.queues, &mut losses)?;
     Ok(Facts {
         // Now, as the tree stands still: what it leaves in a pipe is what the image has.
         pipes: files.read_pipes()?,
@@ -169,6 +183,7 @@ fn collect_tree(
         segments,
         shm,
         ipc: namespace,
+        queues,
         filters: filters.all,
         has_own_session,
     })

@@ -48,6 +48,8 @@ pub enum Class {
     BpfMap,
     /// A namespace.
     Namespace,
+    /// A POSIX message queue.
+    Queue,
     /// A terminal.
     Terminal,
     /// One that cannot be kept; what it is.

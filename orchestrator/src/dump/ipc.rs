@@ -4,6 +4,7 @@
 use super::Error;
 use super::areas::Segment;
 use super::collect::TaskFacts;
+use super::queues::{self, FoundQueue};
 use super::segments;
 use crate::error::Refusal;
 use crate::procfs::smaps::{self, VmFlags};
@@ -15,7 +16,6 @@ use crate::snapshot::{
 use crate::sys::clone::CloneFlags;
 use crate::sys::{self, Pid, ipc};
 use std::collections::BTreeSet;
-use std::os::fd::AsRawFd;
 
 /// Bytes of the largest message that any queue may have (`kernel.msgmax` is an `int` in practice of a few KiB).
 const MAX_MESSAGE: usize = 1 << 24;
@@ -27,6 +27,8 @@ pub struct Found {
     pub namespace: IpcNamespace,
     /// Segments of shared memory.
     pub segments: Vec<ShmSegment>,
+    /// Device of its POSIX message queues.
+    pub device: Option<(u32, u32)>,
 }
 
 /// Returns whether a process is in another IPC namespace than ours.
@@ -38,13 +40,14 @@ fn link(pid: Pid) -> Option<Vec<u8>> {
     procfs::fd::read_link(pid, "ns/ipc").ok()
 }
 
-/// Collects what is in the namespace of the tree, which is its own; attachments of ours are added to `memory`.
+/// Collects what is in the namespace of the tree, which is its own; attachments of ours are added to `memory`, and its POSIX
+/// queues to `posix`.
 ///
 /// # Errors
 /// It cannot be entered, or read.
 pub fn collect(
     tasks: &[TaskFacts],
-    memory: &mut Vec<Segment>,
+    (memory, posix): (&mut Vec<Segment>, &mut Vec<FoundQueue>),
     refusals: &mut Vec<Refusal>,
 ) -> Result<Found, Error> {
     let root = tasks.first().map_or(0, |facts| facts.task.pid);
@@ -57,12 +60,12 @@ pub fn collect(
         let table = sysvipc::read_shm()?;
         let attached = segments::collect_own(tasks, &table, refusals);
         let segments = with_unattached(attached, &table, (root, settings), (memory, refusals))?;
-        refuse_posix_queues(root, refusals)?;
         Ok(Found {
+            device: queues::add_all(posix)?,
             namespace: IpcNamespace {
                 settings,
                 semaphores: semaphores(sysvipc::read_sem()?)?,
-                queues: queues(sysvipc::read_msg()?, (root, refusals))?,
+                queues: messages(sysvipc::read_msg()?, (root, refusals))?,
             },
             segments,
         })
@@ -151,7 +154,7 @@ fn semaphores(table: Vec<Sem>) -> Result<Vec<SemaphoreSet>, Error> {
     table.into_iter().map(set).collect()
 }
 
-fn queues(
+fn messages(
     table: Vec<Msg>,
     (root, refusals): (i32, &mut Vec<Refusal>),
 ) -> Result<Vec<MessageQueue>, Error> {
@@ -190,29 +193,6 @@ fn queue(msg: Msg, (root, refusals): (i32, &mut Vec<Refusal>)) -> Result<Message
         capacity: capacity.min(u64::from(u32::MAX)) as u32,
         messages,
     })
-}
-
-/// Refuses queues of POSIX.
-fn refuse_posix_queues(root: i32, refusals: &mut Vec<Refusal>) -> Result<(), Error> {
-    let folder = match ipc::message_queues() {
-        Ok(folder) => folder,
-        // A kernel without.
-        Err(error) if error.errno as i32 == libc::ENODEV => return Ok(()),
-        Err(error) => return Err(Error::Own(error)),
-    };
-    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-    for entry in std::fs::read_dir(path)
-        .map_err(Error::Descriptors)?
-        .flatten()
-    {
-        refusals.push(Refusal {
-            task: root,
-            object: format!("POSIX message queue /{}", entry.file_name().display()),
-            reason: "those of an IPC namespace are not kept yet".into(),
-            remedy: String::new(),
-        });
-    }
-    Ok(())
 }
 
 fn settings() -> Result<IpcSettings, Error> {

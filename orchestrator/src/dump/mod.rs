@@ -15,6 +15,7 @@ mod losses;
 pub mod outlet;
 mod policies;
 mod process;
+mod queues;
 mod relations;
 pub mod rounds;
 mod segments;
@@ -174,6 +175,15 @@ pub enum Error {
         object: String,
         /// Why it cannot be kept.
         reason: String,
+    },
+    /// A POSIX message queue.
+    #[error("cannot read what waits in the POSIX message queue /{name}")]
+    Queue {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: sys::Error,
     },
     /// A pipe of the target.
     #[error("cannot read what a pipe holds")]
@@ -469,6 +479,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         pipes: [pipes, fifos],
         shm,
         ipc,
+        queues,
         filters,
         ..
     } = facts;
@@ -492,6 +503,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         shared: drained.shared,
         segments: shm,
         ipc,
+        posix_queues: queues,
         ghosts: drained.ghosts,
         seccomp: filters,
         ..Snapshot::default()

@@ -30,6 +30,7 @@ pub(super) fn resolve(snapshot: &mut Snapshot, nodes: &BTreeSet<u32>) -> Result<
         checked.map_err(|wrong| wrong.at("files.img", format!("file {}", file.id.0)))?;
     }
     check_pidfds(snapshot)?;
+    check_queues(snapshot).map_err(|wrong| wrong.at("mqueues.img", "queues"))?;
     check_segments(snapshot)?;
     name_shared_memory(snapshot);
     for task in &snapshot.tasks {
@@ -52,6 +53,25 @@ fn check_memfds(snapshot: &Snapshot) -> Checked<()> {
                 inode.id,
                 inode.shmid
             );
+        }
+    }
+    Ok(())
+}
+
+/// Each queue is there once, and once by its name; those that descriptors refer to are there.
+fn check_queues(snapshot: &Snapshot) -> Checked<()> {
+    let mut ids = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for queue in &snapshot.posix_queues {
+        if !ids.insert(queue.id) || (!queue.is_unlinked && !names.insert(&queue.name)) {
+            return wrong!("queue {} or its name is there twice", queue.id);
+        }
+    }
+    for file in &snapshot.files {
+        if let FileKind::Queue(queue) = &file.kind
+            && !ids.contains(&queue.queue)
+        {
+            return wrong!("queue {} of file {} is missing", queue.queue, file.id.0);
         }
     }
     Ok(())

@@ -49,6 +49,10 @@ pub fn convert(from: &Path, to: &Path, form: Form) -> Result<u64> {
     if source.identity()? == Dir::open(to)?.identity()? {
         return Err(Error::SameFolder { path: to.into() });
     }
+    if form == Form::Portable && !set.snapshot.posix_queues.is_empty() {
+        let what = "POSIX message queues";
+        return Err(Error::NotPortable { what });
+    }
     let mut conversion = Conversion {
         set: &set,
         writer: ImageWriter::create(to)?,

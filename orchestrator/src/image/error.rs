@@ -41,6 +41,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A set with what the portable format has no record for.
+    #[error("{what} cannot be in a portable set; convert it without --portable")]
+    NotPortable {
+        /// What it has.
+        what: &'static str,
+    },
     /// A parent whose pages cannot be found one by one.
     #[error("the pages of {} are packed (--compress, --checksum): such a set cannot be a parent", .path.display())]
     PackedParent {

@@ -6,8 +6,8 @@ use proto::pb::FdTypes;
 use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
 use crate::objects::{
-    bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, namespace, netlink,
-    packet, pidfd, pipe, regular, signalfd, timerfd, tty, unix,
+    bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, mqueue, namespace,
+    netlink, packet, pidfd, pipe, regular, signalfd, timerfd, tty, unix,
 };
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
 
@@ -94,6 +94,7 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Inherited(given) => return wrong!("{} has no record", given.key),
         FileKind::BpfMap(_) => FdTypes::Bpfmap,
         FileKind::Namespace(_) => FdTypes::Ns,
+        FileKind::Queue(_) => FdTypes::Mqueue,
         FileKind::Unsupported(name) => return wrong!("{name} has no record"),
     })
 }
@@ -134,6 +135,7 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         }
         FileKind::BpfMap(fact) => record.bpf = Some(bpfmap::image::to_record(file, fown, fact)),
         FileKind::Namespace(fact) => record.nsf = Some(namespace::image::to_record(file, fact)),
+        FileKind::Queue(fact) => record.ext_file = Some(mqueue::image::to_record(file, fown, fact)),
         FileKind::PidFd(fact) => record.pidfd = Some(pidfd::image::to_record(file, fown, fact)),
         FileKind::Inherited(_) | FileKind::Unsupported(_) => {}
     }
@@ -247,6 +249,7 @@ pub(super) fn from_record<'a>(
             };
             (part.id, part.flags, &NO_OWNER, kind)
         }
+        FdTypes::Mqueue => queue(record)?,
         FdTypes::Pidfd => {
             let part = part(&record.pidfd)?;
             let kind = FileKind::PidFd(pidfd::image::from_record(part)?);
@@ -288,6 +291,14 @@ fn socket(sort: FdTypes, record: &pb::FileEntry) -> Checked<Result<Parts<'_>, St
     let part = part(&record.isk)?;
     let socket = inet::image::from_record(part)?;
     Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Inet(socket))))
+}
+
+/// Returns a POSIX message queue.
+fn queue(record: &pb::FileEntry) -> Checked<Parts<'_>> {
+    let ours = part(&record.ext_file)?;
+    let part = part(&ours.queue)?;
+    let kind = FileKind::Queue(mqueue::image::from_record(part));
+    Ok((part.id, part.flags, &part.fown, kind))
 }
 
 /// Returns what watches file systems.

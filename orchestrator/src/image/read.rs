@@ -14,7 +14,7 @@ use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
 use super::{check, compat, files, ipc, parents, task};
-use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
+use crate::objects::{bpfmap, inet, locks, memfd, mqueue, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileId, FileKind, NetworkLock, Origin, PipeBuffer, SeccompMode, SharedMemory,
     Snapshot, Task, TerminalInfo,
@@ -211,8 +211,27 @@ impl Reader {
         self.read_queues()?;
         self.read_streams()?;
         self.read_maps()?;
+        self.read_posix_queues()?;
         self.snapshot.pipes = self.read_buffers("pipes-data.img", kinds::PIPES_DATA, pipes)?;
         self.snapshot.fifos = self.read_buffers("fifo-data.img", kinds::FIFO_DATA, fifos)?;
+        Ok(())
+    }
+
+    /// Reads POSIX message queues with what waits in them.
+    fn read_posix_queues(&mut self) -> Result<()> {
+        let name = "mqueues.img";
+        let Some(mut data) = Decoder::open(&self.dir, name, kinds::MQUEUES)? else {
+            return Ok(());
+        };
+        while let Some(record) = data.record::<pb::ExtQueue>()? {
+            let queue = mqueue::image::queue_from_record(&record);
+            let mut queue =
+                queue.map_err(|wrong| wrong.at(name, format!("queue {}", record.id)))?;
+            for (message, told) in queue.messages.iter_mut().zip(&record.message) {
+                message.bytes = data.bytes(u64::from(told.length))?;
+            }
+            self.snapshot.posix_queues.push(queue);
+        }
         Ok(())
     }
 

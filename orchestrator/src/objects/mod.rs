@@ -16,6 +16,7 @@ pub mod ipc;
 pub mod limits;
 pub mod locks;
 pub mod memfd;
+pub mod mqueue;
 pub mod namespace;
 pub mod netlink;
 pub mod packet;

@@ -10,7 +10,7 @@ use super::fill::{self, Target};
 use super::program::{Builder, Object};
 use super::task::Making;
 use super::watches::When;
-use super::{inherited, pidfds, pipes, sockets, terminals};
+use super::{inherited, pidfds, pipes, queues, sockets, terminals};
 use crate::objects::{
     bpfmap, device, epoll, eventfd, fanotify, inet, inotify, locks, memfd, namespace, netlink,
     packet, pidfd, regular, signalfd, timerfd, tty,
@@ -60,8 +60,11 @@ pub fn plan_make(m: &mut Making<'_>) {
         if let Some(fd) = make(m, entry.fd, file) {
             plan_flags(&mut m.b, fd, file);
             let entries = users.of_file(file.id);
-            match file.kind {
+            match &file.kind {
                 FileKind::PidFd(_) | FileKind::BpfMap(_) => place_closing(m, fd, file.id, entries),
+                FileKind::Queue(queue) if queue.path.is_empty() => {
+                    place_closing(m, fd, file.id, entries);
+                }
                 _ => place(m, fd, file.id, entries),
             }
         }
@@ -254,6 +257,7 @@ fn what(file: &OpenFile) -> String {
         FileKind::Terminal(terminal) => text(&terminal.node.path),
         FileKind::Namespace(namespace) => format!("{} namespace", namespace.name),
         FileKind::BpfMap(map) => format!("BPF map {}", text(&map.name)),
+        FileKind::Queue(queue) => format!("POSIX message queue {}", queue.queue),
         FileKind::PidFd(pidfd) => match pidfd.of {
             Some(pid) => format!("pidfd of {pid}"),
             None => "pidfd of a process that is gone".into(),
@@ -280,6 +284,9 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         let what = format!("descriptor {fd} ({})", what(file));
         m.report.refuse(what, reason, "");
         return None;
+    }
+    if let FileKind::Queue(queue) = &file.kind {
+        return queues::plan_open(m, queue, file.flags);
     }
     let b = &mut m.b;
     let made = match &file.kind {
@@ -343,7 +350,7 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
                 .refuse(what, "it was somebody else's at the dump", &remedy);
             return None;
         }
-        FileKind::Inherited(_) => unreachable!("it was taken above"),
+        FileKind::Inherited(_) | FileKind::Queue(_) => unreachable!("it was taken above"),
         FileKind::Unsupported(name) => {
             let what = format!("descriptor {fd} ({name})");
             m.report.refuse(what, "this kind is not restored yet", "");
@@ -382,7 +389,8 @@ fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
         | FileKind::Device(_)
         | FileKind::Terminal(_)
         | FileKind::Memfd(_)
-        | FileKind::Namespace(_) => SETFL,
+        | FileKind::Namespace(_)
+        | FileKind::Queue(_) => SETFL,
         FileKind::EventFd(_)
         | FileKind::TimerFd(_)
         | FileKind::SignalFd(_)

@@ -64,6 +64,27 @@ pub struct Host {
     pub interfaces: BTreeMap<Vec<u8>, u32>,
     /// Segments of System V shared memory that are there, where the snapshot has any.
     pub segments: Vec<HostSegment>,
+    /// POSIX message queues that are there, of those that have the name of one of the snapshot.
+    pub queues: Vec<HostQueue>,
+}
+
+/// A POSIX message queue that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostQueue {
+    /// Its name, without the `/`.
+    pub name: Vec<u8>,
+    /// Its inode.
+    pub inode: u64,
+    /// Last change, in nanoseconds since 1970.
+    pub changed_ns: i64,
+    /// Most messages.
+    pub max_messages: u64,
+    /// Most bytes of a message.
+    pub message_size: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// A process that has it open.
+    pub opener: Option<i32>,
 }
 
 /// A segment of System V shared memory that is there.

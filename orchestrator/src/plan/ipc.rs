@@ -13,7 +13,7 @@ pub fn plan_room(m: &mut Making<'_>) {
         return;
     };
     m.b.object(Object::Task("room in the IPC namespace"));
-    plan::plan_settings(&mut m.b, &plan::roomy(own), None);
+    plan::plan_settings(&mut m.b, &plan::roomy(own, &m.snapshot.posix_queues), None);
 }
 
 /// Adds semaphores, queues and then the settings.
@@ -36,7 +36,7 @@ pub fn plan_objects(m: &mut Making<'_>) {
         plan::plan_queue(&mut m.b, queue);
     }
     m.b.object(Object::Task("settings of the IPC namespace"));
-    let roomy = plan::roomy(own);
+    let roomy = plan::roomy(own, &m.snapshot.posix_queues);
     plan::plan_settings(&mut m.b, &own.settings, Some(&roomy));
 }
 

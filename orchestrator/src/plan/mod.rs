@@ -33,6 +33,7 @@ mod pipes;
 pub mod print;
 mod process;
 mod program;
+mod queues;
 mod readers;
 mod refusals;
 mod registers;
@@ -100,6 +101,8 @@ pub struct Plan {
     pub socket_files: SocketFiles,
     /// Processes whose memory comes later.
     pub lazy: Vec<LazySpace>,
+    /// Names of the POSIX message queues that are made.
+    pub queues: Vec<Vec<u8>>,
 }
 
 /// How the root task is started: a new process with this pid, all signals blocked, that runs program 0 on the stack of

@@ -23,7 +23,7 @@ use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
     birth, confinement, descriptors, heritage, ipc, lazy, memory, mm, notify, pidfds, process,
-    rings, segments, short_lived, terminals, threads, vdso, watches,
+    queues, rings, segments, short_lived, terminals, threads, vdso, watches,
 };
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
 
@@ -78,6 +78,8 @@ pub struct Making<'a> {
     pub births: BTreeMap<usize, Birth>,
     /// Tasks whose memory comes later.
     pub lazy: Vec<LazySpace>,
+    /// Names of the POSIX message queues that are made.
+    pub queues: Vec<Vec<u8>>,
     /// The task at hand.
     pub own: Own<'a>,
 }
@@ -216,6 +218,8 @@ pub fn plan_programs(m: &mut Making<'_>) {
     process::plan_session(m);
     if m.is_root() {
         process::plan_room(m);
+        ipc::plan_room(m);
+        queues::plan_make(m);
         terminals::plan_pairs(m);
     }
     terminals::plan_controlling(m);
@@ -234,7 +238,6 @@ pub fn plan_programs(m: &mut Making<'_>) {
         descriptors::plan_make(m);
     }
     let shared = vdso.as_ref().map(|_| memory::plan_make_shared(m));
-    ipc::plan_room(m);
     segments::plan_make(m);
     ipc::plan_objects(m);
     plan_turn_over(m, 1);
@@ -257,6 +260,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     plan_meeting(m, "what is shared is taken", m.meetings.taken);
     plan_turn(m, 3);
     segments::plan_finish(m);
+    queues::plan_finish(m);
     ipc::plan_finish(m);
     if let (Some(vdso), Some(shared)) = (&vdso, &shared) {
         memory::plan_finish(m, vdso, shared);
@@ -337,6 +341,7 @@ fn plan_threads(m: &mut Making<'_>, met: u64) {
             process::plan_dumpable(m);
             process::plan_clocks_start(m);
             descriptors::plan_late_cleanup(m);
+            queues::plan_notices(m);
         }
         threads::plan_last(m, thread);
         m.b.finish_program(thread.tid);

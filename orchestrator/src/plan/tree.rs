@@ -87,6 +87,7 @@ pub fn plan_tree(
         readers,
         births: BTreeMap::new(),
         lazy: Vec::new(),
+        queues: Vec::new(),
         own: task::Own::of(0, root, &services)?,
     };
     let mut finals = Vec::new();
@@ -174,6 +175,7 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
         not_kept: Vec::new(),
         socket_files: SocketFiles::default(),
         lazy: m.lazy,
+        queues: m.queues,
     }
 }
 

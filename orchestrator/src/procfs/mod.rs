@@ -10,6 +10,7 @@ pub mod fdinfo;
 pub mod limits;
 pub mod locks;
 pub mod mountinfo;
+pub mod mqueue;
 pub mod multicast;
 pub mod numa_maps;
 pub mod pagemap;

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
+use super::queues::Queues;
 use super::segments::Segments;
 use super::{Mapped, Restored, micros};
 use super::{connections, datagrams};
@@ -61,6 +62,7 @@ pub fn run(
         plan,
         !images.snapshot.segments.is_empty() && !plan.launch.has_own_ipc,
     )?;
+    let queues = Queues::watch(plan);
     let root = Root {
         launched: launch(plan, &images.pages, parent(plan, how))?,
         kept: false,
@@ -86,6 +88,7 @@ pub fn run(
     }
     let pid = root.keep();
     segments.keep();
+    queues.keep();
     orphans.leave();
     stages.passed(Stage::PostResume, Some(pid));
     Ok(Restored {

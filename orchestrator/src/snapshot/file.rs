@@ -97,6 +97,8 @@ pub enum FileKind {
     BpfMap(BpfMap),
     /// A namespace.
     Namespace(NamespaceFile),
+    /// A POSIX message queue.
+    Queue(QueueFile),
     /// One that the image names and this build does not restore; its name.
     Unsupported(String),
 }
@@ -350,6 +352,15 @@ pub struct PidFd {
     pub ino: u32,
     /// How one that is gone has ended, as `wait(2)` tells it; `None` = not known.
     pub exit_status: Option<u32>,
+}
+
+/// An open file description of a POSIX message queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueFile {
+    /// Which of [`super::Snapshot::posix_queues`].
+    pub queue: u32,
+    /// Path by which it was opened, where it was not by `mq_open`.
+    pub path: Vec<u8>,
 }
 
 /// A memfd's open file description.

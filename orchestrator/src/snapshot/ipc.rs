@@ -120,3 +120,51 @@ pub struct Message {
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
+
+/// A POSIX message queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PosixQueue {
+    /// Its id within the image set.
+    pub id: u32,
+    /// The name that it has, or had, as the kernel has it: without the `/`.
+    pub name: Vec<u8>,
+    /// It has no name any more (`mq_unlink`).
+    pub is_unlinked: bool,
+    /// Permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Most messages in it.
+    pub max_messages: u64,
+    /// Most bytes of a message.
+    pub message_size: u64,
+    /// Messages in the order in which they are received.
+    pub messages: Vec<PosixMessage>,
+    /// Who is told of the next message.
+    pub notice: Option<QueueNotice>,
+    /// Inode, and when it was changed last in nanoseconds since 1970: what tells it from another of its name, and whether it
+    /// is as it was left.
+    pub seen: Option<(u64, i64)>,
+}
+
+/// A message in a POSIX queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PosixMessage {
+    /// Its priority.
+    pub priority: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What `mq_notify` asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueNotice {
+    /// Process that is told.
+    pub pid: i32,
+    /// `SIGEV_SIGNAL`, `SIGEV_NONE`.
+    pub kind: u32,
+    /// The signal; 0 = none.
+    pub signal: u32,
+}

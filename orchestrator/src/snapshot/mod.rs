@@ -25,13 +25,14 @@ pub use bpf::BpfMap;
 pub use file::{
     BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, ExternalFile, FdEntry, Fifo, FileId,
     FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
-    Owner, PidFd, PipeBuffer, PipeEnd, RegularFile, SignalFd, SocketOptions, TimerFd,
+    Owner, PidFd, PipeBuffer, PipeEnd, QueueFile, RegularFile, SignalFd, SocketOptions, TimerFd,
 };
 pub use inet::{
     Datagram, InetGroup, InetOption, InetSocket, InetState, NetworkLock, TcpState, TcpStream,
 };
 pub use ipc::{
-    IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, SemaphoreSet, ShmSegment,
+    IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, PosixMessage, PosixQueue,
+    QueueNotice, SemaphoreSet, ShmSegment,
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use namespace::NamespaceFile;
@@ -81,6 +82,8 @@ pub struct Snapshot {
     pub segments: Vec<ShmSegment>,
     /// The IPC namespace of the tree's own; `None` = it is the host's.
     pub ipc: Option<IpcNamespace>,
+    /// POSIX message queues: those that descriptors refer to, and all of an IPC namespace of the tree's own.
+    pub posix_queues: Vec<PosixQueue>,
 }
 
 /// When and where a snapshot was taken.

@@ -90,6 +90,8 @@ pub enum Lost {
     SocketError,
     /// Times and processes of the last uses of objects of System V.
     IpcTimes,
+    /// What comes with the signal that tells of a message.
+    QueueNoticeValue,
     /// Which thread of its parent made a process.
     ParentThread,
 }
@@ -297,7 +299,8 @@ mod tests {
             Some(Lost::UnknownState) => Some(Lost::Datagrams),
             Some(Lost::Datagrams) => Some(Lost::SocketError),
             Some(Lost::SocketError) => Some(Lost::IpcTimes),
-            Some(Lost::IpcTimes) => Some(Lost::ParentThread),
+            Some(Lost::IpcTimes) => Some(Lost::QueueNoticeValue),
+            Some(Lost::QueueNoticeValue) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };
         let mut lost = next(None);

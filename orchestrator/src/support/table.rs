@@ -68,6 +68,8 @@ const PIDFDS_C: &str = "tests/victims/pidfds.c";
 const SHM_C: &str = "tests/victims/shm.c";
 const IPCNS_C: &str = "tests/victims/ipcns.c";
 const IPC: &str = "tests/tests/ipc.rs";
+const QUEUES: &str = "tests/tests/queues.rs";
+const MQUEUE_C: &str = "tests/victims/mqueue.c";
 const INET_C: &str = "tests/victims/inet.c";
 const TCP_C: &str = "tests/victims/tcp.c";
 const CONNECTIONS: &str = "tests/tests/connections.rs";
@@ -139,7 +141,11 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "System V semaphores of an IPC namespace of its own", Kept, ["sysvipc, semctl", "sem_next_id, semget, semctl", "ipc_sem_entry"], (IPCNS_C, "other semaphores")),
     row(Process, "System V message queues of an IPC namespace of its own", Kept, ["sysvipc, msgctl, msgrcv with MSG_COPY (3.8)", "msg_next_id, msgget, msgsnd, msgctl", "ipc_msg_entry, ipc_msg"], (IPCNS_C, "byte %d of a message")),
     refused(Process, "IPC namespace that others are in too", "ns", (IPC, "fn an_ipc_namespace_that_another_is_in")),
-    refused(Process, "POSIX message queues of an IPC namespace", "fsopen mqueue", (IPC, "fn a_posix_queue_of_an_ipc_namespace")),
+    row(Process, "POSIX message queues of the IPC namespace", Kept, ["fsopen mqueue", "mq_open, mq_unlink, fs.mqueue", "ext_queue"], (MQUEUE_C, "nobody has me open")),
+    row(Process, "POSIX message queues: messages, priorities", Kept, ["mq_timedreceive, and put back by a process that outlives ours", "mq_timedsend", "ext_queue.message"], (MQUEUE_C, "expect(reader, \"urgent\"")),
+    row(Process, "who is told of the next message of a POSIX queue", Kept, ["read", "mq_notify", "ext_queue.notice"], (MQUEUE_C, "told %d times")),
+    named(Process, "value of the signal that tells of a message", Lost::QueueNoticeValue, ["read", "the kernel does not tell it: it becomes 0"], (QUEUES, "fn the_value_of_a_signal")),
+    refused(Process, "POSIX message queues with messages of which the next is told, or that others have open", "read, fd", (QUEUES, "fn a_queue_with_messages_whose_next_one_is_told")),
     refused(Process, "other namespaces than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),
@@ -320,7 +326,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     refused(Descriptor, "io_uring", "fd", (REFUSALS, "fn an_io_uring")),
     refused(Descriptor, "performance counters", "fd", (REFUSALS, "fn a_performance_counter")),
     refused(Descriptor, "pidfds of processes outside", "fdinfo", (REFUSALS, "fn a_descriptor_of_a_process_outside")),
-    refused(Descriptor, "POSIX message queues", "fd", (REFUSALS, "fn a_message_queue")),
+    row(Descriptor, "POSIX message queues, also without a name", Kept, ["fstatfs, mq_getsetattr", "mq_open", "ext_queue_file"], (MQUEUE_C, "without a name")),
     refused(Descriptor, "TUN and TAP devices", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     refused(Descriptor, "other devices, and kinds not named here", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     untold(Descriptor, "advice on a file", "posix_fadvise"),

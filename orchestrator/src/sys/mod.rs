@@ -21,6 +21,7 @@ pub mod handle;
 pub mod ipc;
 pub mod lifeline;
 pub mod mem;
+pub mod mqueue;
 pub mod ns;
 pub mod pagemap_scan;
 pub mod pipe;

@@ -140,7 +140,39 @@ fn files() -> Vec<OpenFile> {
         ),
         open(14, libc::O_RDONLY, FileKind::Pipe(PipeEnd { pipe_id: 78 })),
         open(90, libc::O_RDWR, FileKind::PidFd(gone())),
+        open(91, libc::O_WRONLY, queue_file()),
     ]
+}
+
+fn queue_file() -> FileKind {
+    FileKind::Queue(QueueFile {
+        queue: 3,
+        path: b"/dev/mqueue/q".to_vec(),
+    })
+}
+
+fn queue() -> PosixQueue {
+    let message = |priority, bytes: &[u8]| PosixMessage {
+        priority,
+        bytes: bytes.to_vec(),
+    };
+    PosixQueue {
+        id: 3,
+        name: b"q".to_vec(),
+        is_unlinked: true,
+        mode: 0o640,
+        uid: 1,
+        gid: 2,
+        max_messages: 4,
+        message_size: 5,
+        messages: vec![message(7, b"12345"), message(0, b""), message(0, b"x")],
+        notice: Some(QueueNotice {
+            pid: 100,
+            kind: 0,
+            signal: 10,
+        }),
+        seen: Some((77, -5)),
+    }
 }
 
 fn gone() -> PidFd {
@@ -568,9 +600,10 @@ pub fn snapshot() -> Snapshot {
         locks: Vec::new(),
         segments: vec![segment()],
         ipc: None,
+        posix_queues: vec![queue()],
         origin: Origin {
             has_own_session: true,
-            network_lock: orchestrator::snapshot::NetworkLock::Nftables,
+            network_lock: orchestrator::snapshot::NetworkLock::Iptables,
             tcp_close: false,
             monotonic_ns: Some(2_204_380_267_879),
             boottime_ns: Some(2_204_380_267_926),

@@ -20,10 +20,12 @@ mod pidfds;
 mod pipes;
 mod proc;
 mod ptys;
+mod queues;
 mod sockets;
 mod terminal;
 
 use super::descriptor::{Class, Seen, classify};
+use super::queues::FoundQueue;
 use crate::build_id::build_id;
 use crate::error::Refusal;
 use crate::external::External;
@@ -77,6 +79,8 @@ pub struct FileTable {
     posix_locks: BTreeSet<(i32, Inode, u64, u64)>,
     epolls: Vec<FoundEpoll>,
     pidfds: Vec<FoundPidFd>,
+    /// POSIX message queues.
+    pub queues: Vec<FoundQueue>,
     ghosts: Vec<FoundGhost>,
     links: Vec<FoundLink>,
     choices: Choices,
@@ -337,6 +341,7 @@ impl FileTable {
         }
         let class = match self.is_external_terminal(&seen.stat) {
             true => Class::Terminal,
+            false if self.is_queue(&seen) => Class::Queue,
             false => classify(&Seen {
                 link: seen.link.clone(),
                 mode: seen.stat.mode,
@@ -390,6 +395,7 @@ impl FileTable {
             (Class::Inotify, kind) => self.inotify(kind, &seen.own)?,
             (Class::Fanotify, kind) => self.fanotify(kind, &seen.own)?,
             (Class::Namespace, _) => FileKind::Namespace(namespaces::namespace(&seen.link, flags)?),
+            (Class::Queue, _) => self.queue(&seen, pos)?,
             (Class::Memfd, _) => {
                 return self
                     .add_memfd(seen.own, &seen.stat, &seen.link, flags, owner, pos)

@@ -36,9 +36,16 @@ const PAGE_FILES: &str = "page-files";
 pub(super) const PAGE_BATCHES: &str = "page-batches";
 /// Address spaces that several processes share: their pages are with the first of these.
 pub(super) const SHARED_SPACES: &str = "shared-address-spaces";
+/// POSIX message queues.
+pub(super) const POSIX_QUEUES: &str = "posix-message-queues";
 /// All extensions that this build knows.
-pub(super) const EXTENSIONS: [&str; 4] =
-    [PARENT_TASK_PAGES, PAGE_FILES, PAGE_BATCHES, SHARED_SPACES];
+pub(super) const EXTENSIONS: [&str; 5] = [
+    PARENT_TASK_PAGES,
+    PAGE_FILES,
+    PAGE_BATCHES,
+    SHARED_SPACES,
+    POSIX_QUEUES,
+];
 /// `network_lock_method` of the inventory: iptables, or that nobody is told to unlock.
 pub(super) const IPTABLES: u32 = 0;
 pub(super) const SKIP: u32 = 2;

@@ -4,7 +4,8 @@
 pub(in crate::image) const INVENTORY: &str = "inventory.img";
 
 /// Names of images of which a set has one.
-const SINGLE: [&str; 14] = [
+const SINGLE: [&str; 15] = [
+    "mqueues.img",
     "bpfmap-data.img",
     "pstree.img",
     "files.img",

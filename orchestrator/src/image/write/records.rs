@@ -8,7 +8,7 @@ use proto::{kinds, pb};
 use super::names::{INVENTORY, note_name, pages_name, stream_name};
 use super::{
     FD_CLOEXEC, IMG_VERSION, IPTABLES, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
-    PARENT_TASK_PAGES, PreDumpMode, SHARED_SPACES, SKIP, run_id,
+    PARENT_TASK_PAGES, POSIX_QUEUES, PreDumpMode, SHARED_SPACES, SKIP, run_id,
 };
 use crate::image::codec::encode;
 use crate::image::error::{Result, Wrong};
@@ -16,7 +16,7 @@ use crate::image::limits::SECOND_NS;
 use crate::image::pages::{self, pages_ids};
 use crate::image::xstate::Layout;
 use crate::image::{files, ipc, memory, task, thread};
-use crate::objects::{bpfmap, inet, locks, memfd, pipe, seccomp, shm, tty, unix};
+use crate::objects::{bpfmap, inet, locks, memfd, mqueue, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileKind, NetworkLock, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task,
     TaskState, Vma,
@@ -68,6 +68,7 @@ impl ImageWriter {
         self.write_queues(snapshot)?;
         self.write_streams(snapshot)?;
         self.write_maps(snapshot)?;
+        self.write_posix_queues(snapshot)?;
         if !snapshot.locks.is_empty() {
             let locks: Vec<_> = snapshot.locks.iter().map(locks::image::to_record).collect();
             self.write("filelocks.img", &encode(kinds::FILE_LOCKS, &locks))?;
@@ -103,6 +104,20 @@ impl ImageWriter {
             self.write("tty-data.img", &encode(kinds::TTY_DATA, &waiting))?;
         }
         Ok(())
+    }
+
+    /// Writes POSIX message queues with what waits in them.
+    fn write_posix_queues(&mut self, snapshot: &Snapshot) -> Result<()> {
+        if snapshot.posix_queues.is_empty() {
+            return Ok(());
+        }
+        let mut data = Writer::new(kinds::MQUEUES);
+        for queue in &snapshot.posix_queues {
+            data.record(&mqueue::image::queue_to_record(queue));
+            let bytes = queue.messages.iter().map(|message| &message.bytes);
+            bytes.for_each(|bytes| data.bytes(bytes));
+        }
+        self.write("mqueues.img", &data.done())
     }
 
     /// Writes what is in BPF maps.
@@ -344,6 +359,7 @@ fn extensions(snapshot: &Snapshot, packed: bool) -> Vec<String> {
         (has_files, PAGE_FILES),
         (packed, PAGE_BATCHES),
         (has_joint, SHARED_SPACES),
+        (!snapshot.posix_queues.is_empty(), POSIX_QUEUES),
     ];
     let used = used.into_iter().filter(|(is_used, _)| *is_used);
     used.map(|(_, name)| name.to_string()).collect()

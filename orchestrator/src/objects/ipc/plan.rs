@@ -1,7 +1,7 @@
 //! From the fact to operations. Pure. Each object gets its id by the file of its kind, for the next that anybody makes.
 
 use crate::plan::Builder;
-use crate::snapshot::{IpcNamespace, IpcPerm, IpcSettings, MessageQueue, SemaphoreSet};
+use crate::snapshot::{IpcNamespace, IpcPerm, IpcSettings, MessageQueue, PosixQueue, SemaphoreSet};
 
 /// `kernel.sem_next_id`, `kernel.msg_next_id` (Linux 3.8; CAP_CHECKPOINT_RESTORE since 5.9).
 pub const NEXT_SEMAPHORES: &[u8] = b"/proc/sys/kernel/sem_next_id";
@@ -71,7 +71,7 @@ fn owner(perm: &IpcPerm, len: usize) -> Vec<u8> {
 
 /// Returns settings with which all objects can be made: none of them less than the kernel's own at the start, or than what is
 /// there.
-pub fn roomy(own: &IpcNamespace) -> IpcSettings {
+pub fn roomy(own: &IpcNamespace, posix: &[PosixQueue]) -> IpcSettings {
     let is = own.settings;
     let messages = own.queues.iter().flat_map(|queue| &queue.messages);
     let largest = messages.map(|message| message.bytes.len() as u32).max();
@@ -86,7 +86,8 @@ pub fn roomy(own: &IpcNamespace) -> IpcSettings {
             .max(bytes as u32)
             .max(queue.messages.len() as u32)
     });
-    // `include/uapi/linux/{msg,sem,shm}.h`; those of POSIX queues matter to nobody here.
+    let most = |of: fn(&PosixQueue) -> u64| posix.iter().map(of).max().unwrap_or(0) as u32;
+    // `include/uapi/linux/{msg,sem,shm}.h`.
     let sem = [32000, 1_024_000_000, 500, 32000];
     IpcSettings {
         sem: [0, 1, 2, 3].map(|at| is.sem[at].max(sem[at])),
@@ -97,6 +98,9 @@ pub fn roomy(own: &IpcNamespace) -> IpcSettings {
         shmall: is.shmall.max(u64::MAX - (1 << 24)),
         shmmni: is.shmmni.max(4096),
         shm_rmid_forced: 0,
+        mq_queues_max: is.mq_queues_max.max(posix.len() as u32),
+        mq_msg_max: is.mq_msg_max.max(most(|queue| queue.max_messages)),
+        mq_msgsize_max: is.mq_msgsize_max.max(most(|queue| queue.message_size)),
         ..is
     }
 }
@@ -177,8 +181,8 @@ mod tests {
             queues: vec![queue],
             ..IpcNamespace::default()
         };
-        assert_eq!(roomy(&own).msgmnb, 6);
-        assert_eq!(roomy(&own).msgmax, 6);
+        assert_eq!(roomy(&own, &[]).msgmnb, 6);
+        assert_eq!(roomy(&own, &[]).msgmax, 6);
     }
 
     #[test]

@@ -1,0 +1,4 @@
+//! POSIX message queues.
+
+pub mod image;
+pub mod plan;
