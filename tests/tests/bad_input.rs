@@ -282,6 +282,19 @@ fn words_that_nobody_takes_are_lost_and_nothing_else() {
     victim.check();
 }
 
+/// A log that was asked for and cannot be written is an error, before anything is changed.
+#[test]
+fn a_log_on_a_full_disk() {
+    let Some(victim) = counter() else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &["-o", "/dev/full"]);
+    assert_refused(&output, &["log file /dev/full", "No space left"]);
+    victim.assert_free();
+    victim.check();
+}
+
 /// Threads, ourselves and those we descend from are told as what they are.
 #[test]
 fn processes_that_cannot_be_meant_are_named() {

@@ -1,7 +1,7 @@
 //! What cannot be dumped yet is refused by name, with status 1, and goes on untouched.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, assert_refused, root, wait_until};
+use integration_tests::{Images, Program, assert_refused, root, skip, wait_until};
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -247,6 +247,15 @@ fn a_process_whose_first_thread_has_ended() {
     victim.signal("USR1");
     assert!(wait_until(|| victim.verdict().is_some()));
     assert_eq!(victim.verdict().as_deref(), Some("PASS"));
+}
+
+#[test]
+fn a_protection_key() {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    match processor.contains(" ospke") {
+        true => refused("key", &["protection key 1", "pkey_alloc"]),
+        false => skip("no protection keys"),
+    }
 }
 
 #[test]

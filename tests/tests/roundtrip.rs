@@ -169,6 +169,7 @@ victims! {
     files: "files" Dynamic,
     pipes: "pipes" Dynamic,
     maps: "maps" Dynamic,
+    execonly: "execonly" Dynamic,
     attributes: "attributes" Dynamic,
     settings: "settings" Dynamic,
     fpu: "fpu" Dynamic,

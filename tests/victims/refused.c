@@ -405,6 +405,20 @@ static void foreign_check(void)
 	CHECK(theirs.st_ino != ours.st_ino, "the other namespace");
 }
 
+/* A protection key of its own, which no area has. */
+static int key;
+
+static void key_up(void)
+{
+	key = MUST(pkey_alloc(0, PKEY_DISABLE_WRITE));
+}
+
+static void key_check(void)
+{
+	CHECK(pkey_get(key) == PKEY_DISABLE_WRITE, "its rights");
+	CHECK(!pkey_free(key), "the key");
+}
+
 static void files_up(void) { thread_with(CLONE_FILES); }
 static void fs_up(void) { thread_with(CLONE_FS); }
 static void network_up(void) { thread_with(CLONE_NEWNET); }
@@ -439,6 +453,7 @@ static const struct {
 	{"slave", slave_up, pty_check},
 	{"namespace", namespace_up, namespace_check},
 	{"foreign", foreign_up, foreign_check},
+	{"key", key_up, key_check},
 	{"thread-files", files_up, thread_check},
 	{"thread-fs", fs_up, thread_check},
 	{"thread-network", network_up, thread_check},

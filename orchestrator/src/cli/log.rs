@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -54,9 +55,11 @@ pub fn start(args: &CommonArgs) -> anyhow::Result<()> {
             let path: PathBuf = work_dir(args).join(name);
             let file = File::create(&path)
                 .with_context(|| format!("cannot make the log file {}", path.display()))?;
-            let file = Arc::new(file);
+            let file = Arc::new(LogFile::new(file, &path));
+            file.begin(level)
+                .with_context(|| format!("cannot write to the log file {}", path.display()))?;
             builder
-                .with_writer(move || Willing(Arc::clone(&file)))
+                .with_writer(move || Willing(Shared(Arc::clone(&file))))
                 .init();
         }
     }
@@ -76,6 +79,59 @@ pub fn failure(args: &CommonArgs, command: &str, words: &str) {
     say::error(format_args!(
         "Error (orchestrator): {command} failed: {words}"
     ));
+}
+
+/// A log file. That it takes no more is said once; the work goes on, as it does where nobody listens.
+#[derive(Debug)]
+struct LogFile {
+    file: File,
+    path: PathBuf,
+    is_lost: AtomicBool,
+}
+
+impl LogFile {
+    fn new(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.into(),
+            is_lost: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes who logs, so that a log that cannot be written is an error before anything is changed.
+    fn begin(&self, level: LevelFilter) -> std::io::Result<()> {
+        match level {
+            LevelFilter::OFF => Ok(()),
+            _ => writeln!(
+                &self.file,
+                "(00.000000) orchestrator {}",
+                env!("CARGO_PKG_VERSION")
+            ),
+        }
+    }
+}
+
+/// A log file as one of several writers.
+#[derive(Debug)]
+struct Shared(Arc<LogFile>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = (&self.0.file).write_all(bytes);
+        if let Err(error) = &written
+            && !self.0.is_lost.swap(true, Relaxed)
+        {
+            let path = self.0.path.display();
+            say::error(format_args!(
+                "Warn (orchestrator): cannot write to the log file {path}: {error}"
+            ));
+        }
+        written.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        (&self.0.file).flush()
+    }
 }
 
 /// Lines of `(seconds) message`, as the peer's.

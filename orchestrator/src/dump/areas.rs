@@ -93,7 +93,7 @@ fn kind_of(
     if flags.contains(VmFlags::SHADOW_STACK) {
         return Err(("it is a shadow stack".into(), String::new()));
     }
-    if area.protection_key != 0 {
+    if area.protection_key != 0 && !is_for_execution_only(area) {
         return Err((
             format!(
                 "it has protection key {}, which is not kept yet",
@@ -178,6 +178,12 @@ fn is_page_file(path: &[u8], flags: VmFlags) -> bool {
     };
     let inventory = [folder, b"/inventory.img"].concat();
     flags.contains(VmFlags::LOCKONFAULT) || sys::file::statx_path(&terminated(&inventory)).is_ok()
+}
+
+/// Returns whether the key of an area is the one that the kernel takes for what may be executed only; one that the program
+/// has allocated is refused by itself.
+fn is_for_execution_only(area: &smaps::Vma) -> bool {
+    area.prot == libc::PROT_EXEC as u32
 }
 
 /// Returns whether an area is a ring as the kernel made it.

@@ -2,7 +2,7 @@
 
 use super::collect::{Facts, TaskFacts};
 use super::policies::Policies;
-use super::{Error, process, thread};
+use super::{Error, keys, process, thread};
 use crate::error::{Refusal, Refusals};
 use crate::infect::Infected;
 use crate::infect::questions::{Answers, Arg, Asked, Questions};
@@ -56,8 +56,10 @@ fn ask_task(
             )
         })
         .collect();
+    let keys = keys::ask(&mut questions);
     let answers = infected.ask(&questions)?;
     refuse_lost_rings(task.pid, &rings, &answers)?;
+    keys::refuse(task.pid, &keys, &answers)?;
     let clocks_ns = of_process.read(&answers, task, losses);
     if let Some(mm) = &mut task.mm {
         of_areas.collect(&answers, infected, &mut mm.vmas)?;

@@ -11,6 +11,7 @@ mod descriptor;
 mod drain;
 mod files;
 mod ipc;
+mod keys;
 mod losses;
 pub mod outlet;
 mod policies;
