@@ -1,10 +1,12 @@
 //! PostgreSQL: a postmaster and its helpers with a segment of System V, shared anonymous and POSIX memory, semaphores in it,
 //! latches and a Unix socket. After each dump and restore a client reads back what was written before.
 
-use integration_tests::{Images, Program, Victim, present, root, skip, steadily, wait_until};
-use std::io::Write as _;
+use integration_tests::{
+    Images, Program, Victim, present, root, run, said, skip, steadily, wait_until,
+};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Rows that each client adds.
 const ROWS: usize = 1000;
@@ -13,6 +15,7 @@ const ROWS: usize = 1000;
 const SERVER: &str = r#"
 folder=$(dirname "$1")
 bin=$2
+addresses=$3
 as="setpriv --reuid=nobody --regid=nogroup --clear-groups"
 chmod 755 "$folder"
 mkdir "$folder/data" "$folder/socket"
@@ -23,7 +26,7 @@ if ! $as "$bin/initdb" -D "$folder/data" -A trust -U nobody --no-sync -E UTF8 --
     exit 1
 fi
 echo READY
-exec $as "$bin/postgres" -D "$folder/data" -c listen_addresses= -c unix_socket_directories="$folder/socket" -c fsync=off
+exec $as "$bin/postgres" -D "$folder/data" -c listen_addresses="$addresses" -c unix_socket_directories="$folder/socket" -c fsync=off
 "#;
 
 /// Returns the folder of the server's programs: the newest version that Debian's packages have installed.
@@ -125,6 +128,82 @@ fn stop(victim: &mut Victim) {
         "{}",
         victim.text()
     );
+}
+
+/// Starts a client, with a session of its own, that does what it is told.
+fn client(bin: &Path, address: &str) -> std::process::Child {
+    Command::new(bin.join("psql"))
+        .args(["-U", "nobody", "-d", "postgres", "-XAtq"])
+        .args(["-v", "ON_ERROR_STOP=1", "-h", address])
+        .env("PGCONNECT_TIMEOUT", "20")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("psql can be started")
+}
+
+/// A client in the middle of a transaction goes on with it, over TCP.
+#[test]
+fn a_transaction_goes_on() {
+    if !root() || !present("setpriv") {
+        return;
+    }
+    let Some(bin) = programs() else {
+        return skip("no postgresql");
+    };
+    if !run(&["check", "--feature", "network_lock_nftables"])
+        .status
+        .success()
+    {
+        return skip("no nftables");
+    }
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.119.{high}.{low}");
+    let path = bin.to_str().expect("UTF-8");
+    let mut victim = Program::script("bash", SERVER).start(&[path, &address]);
+    begin(&bin, &mut victim);
+    let mut client = client(&bin, &address);
+    let mut words = client.stdin.take().expect("piped");
+    let mut answers = BufReader::new(client.stdout.take().expect("piped"));
+    let mut heard = |wanted: &str| {
+        let mut line = String::new();
+        answers.read_line(&mut line).expect("an answer");
+        assert_eq!(line.trim(), wanted);
+    };
+    let mut say = |text: &str| writeln!(words, "{text}").expect("it is there");
+    say(
+        "begin; insert into kept select n, md5(n::text) from generate_series(1, 100) n; select count(*) from kept;",
+    );
+    heard("100");
+    for round in ["first", "second"] {
+        let images = Images::new(&victim, round);
+        images.dump(victim.pid, &["--tcp-established"]);
+        let set = orchestrator::image::read(&images.0).expect("images");
+        let pids: Vec<u32> = set
+            .snapshot
+            .tasks
+            .iter()
+            .map(|task| task.pid as u32)
+            .collect();
+        victim.reap_with(&pids);
+        let output = images.try_restore(&["-d", "--tcp-established"]);
+        assert!(output.status.success(), "{}", said(&output));
+        say(
+            "insert into kept select max(number) + 1, 'more' from kept; select count(*) from kept;",
+        );
+        heard(if round == "first" { "101" } else { "102" });
+    }
+    // Nobody else sees it before its end.
+    let others = ask(&bin, &victim, "select count(*) from kept").expect("an answer");
+    assert_eq!(others, ["0"]);
+    say("commit; select count(*) from kept;");
+    heard("102");
+    let others = ask(&bin, &victim, "select count(*) from kept").expect("an answer");
+    assert_eq!(others, ["102"]);
+    drop(words);
+    assert!(client.wait().expect("its end").success());
+    stop(&mut victim);
 }
 
 #[test]
