@@ -1,15 +1,15 @@
 //! `orchestrator dump`.
 
-use super::args::{DumpArgs, ServerArgs};
+use super::args::DumpArgs;
 use super::rounds::{rounds, tell};
+use super::server::{reach, tls};
 use crate::dump::outlet::Destination;
-use crate::dump::source::Source;
+use crate::dump::source::{Door, Source};
 use crate::dump::{After, Settings, dump};
 use crate::page_server::listen;
 use crate::stages::Stages;
 use crate::sys::Pid;
 use crate::wire::batches::Packing;
-use crate::wire::client::Place;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         portable: args.portable,
         page_server: args
             .page_server
-            .then(|| place(&args.server, "--page-server"))
+            .then(|| reach(&args.server, "--page-server"))
             .transpose()?,
         lazy: source(args)?,
         packing: args.compress.or(args.checksum.then_some(Packing::Plain)),
@@ -63,30 +63,22 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns where the page server is that `option` names.
-///
-/// # Errors
-/// No port is given.
-pub fn place(server: &ServerArgs, option: &str) -> anyhow::Result<Place> {
-    if let Some(fd) = server.ps_socket {
-        return Ok(Place::Socket(fd));
-    }
-    let port = server.port;
-    let port = port.with_context(|| format!("{option}: no port given; use --port PORT"))?;
-    let host = server.address.clone().unwrap_or("127.0.0.1".into());
-    Ok(Place::Address(host, port))
-}
-
 /// Listens where pages of the frozen tree can be asked for, if they are to be left to it.
 fn source(args: &DumpArgs) -> anyhow::Result<Option<Source>> {
     if !args.lazy_pages {
         return Ok(None);
     }
-    let address = args.server.address.as_deref().unwrap_or("0.0.0.0");
-    let port = args.server.port;
-    let port = port.context("--lazy-pages: no port given; use --port PORT")?;
+    let door = match (args.server.ps_socket, args.server.port) {
+        (Some(fd), _) => Door::Socket(fd),
+        (None, port) => {
+            let address = args.server.address.as_deref().unwrap_or("0.0.0.0");
+            let port = port.context("--lazy-pages: no port given; use --port PORT")?;
+            Door::Listener(Arc::new(listen(address, port)?))
+        }
+    };
     Ok(Some(Source {
-        listener: Arc::new(listen(address, port)?),
+        door,
+        tls: tls(&args.server)?,
         status_fd: args.status_fd,
     }))
 }

@@ -1,10 +1,9 @@
 //! `orchestrator lazy-pages`.
 
 use super::args::LazyPagesArgs;
-use super::dump::place;
 use super::log::work_dir;
 use super::say;
-use super::server::{Ready, go_on_in_background};
+use super::server::{Ready, go_on_in_background, reach};
 use crate::image;
 use crate::lazy::daemon::{self, Settings};
 use crate::lazy::link;
@@ -21,7 +20,7 @@ use std::time::Duration;
 pub fn run(args: &LazyPagesArgs) -> anyhow::Result<()> {
     let images = image::read(&args.common.images_dir)?;
     let server = match (args.page_server, args.daemon && args.listening_fd.is_none()) {
-        (true, false) => Some(Server::connect(&place(&args.server, "--page-server")?)?),
+        (true, false) => Some(Server::connect(&reach(&args.server, "--page-server")?)?),
         _ => None,
     };
     let listener = match args.listening_fd {

@@ -2,11 +2,12 @@
 
 use super::args::PageServerArgs;
 use super::say;
-use super::server::{Ready, go_on_in_background};
+use super::server::{Ready, go_on_in_background, tls};
 use crate::image;
-use crate::page_server::{Shelf, StoredPages, hand_out, listen, serve};
+use crate::page_server::{Shelf, StoredPages, greet, hand_out, listen, serve};
 use crate::sys::{fd, process};
 use crate::wire::client::inherited;
+use crate::wire::tls::Tls;
 use anyhow::Context as _;
 use std::net::{TcpListener, TcpStream};
 
@@ -15,10 +16,12 @@ use std::net::{TcpListener, TcpStream};
 /// # Errors
 /// Whatever stands in the way, or went wrong with the client.
 pub fn run(args: &PageServerArgs) -> anyhow::Result<()> {
+    let tls = tls(&args.server)?;
+    let tls = tls.as_ref();
     if let Some(fd) = args.server.ps_socket {
         let socket = inherited(fd).with_context(|| not_connected(fd))?;
         ready(args).tell(std::process::id())?;
-        return receive(args, socket);
+        return receive(args, socket, tls);
     }
     let listener = match args.listening_fd {
         Some(number) => {
@@ -43,17 +46,17 @@ pub fn run(args: &PageServerArgs) -> anyhow::Result<()> {
     let (socket, client) = listener.accept().context("cannot take a client")?;
     drop(listener);
     tracing::info!("serving {client}");
-    receive(args, socket)
+    receive(args, socket, tls)
 }
 
 fn not_connected(fd: i32) -> String {
     format!("descriptor {fd} is no connected socket")
 }
 
-fn receive(args: &PageServerArgs, socket: TcpStream) -> anyhow::Result<()> {
+fn receive(args: &PageServerArgs, socket: TcpStream, tls: Option<&Tls>) -> anyhow::Result<()> {
     if args.lazy_pages {
         let mut pages = StoredPages::of(image::read(&args.common.images_dir)?)?;
-        let sent = hand_out(socket, &mut pages)?;
+        let sent = hand_out(greet(socket, tls)?, &mut pages)?;
         tracing::info!("handed out {sent} pages");
         return Ok(());
     }
@@ -62,7 +65,7 @@ fn receive(args: &PageServerArgs, socket: TcpStream) -> anyhow::Result<()> {
         parent: args.prev_images_dir.as_deref(),
         dedup: args.auto_dedup,
     };
-    let received = serve(socket, shelf)?;
+    let received = serve(greet(socket, tls)?, shelf)?;
     tracing::info!(
         "stored {} pages of {} processes and shared segments",
         received.pages,

@@ -1,8 +1,8 @@
 //! `orchestrator pre-dump`, `orchestrator dedup` and `orchestrator untrack`.
 
 use super::args::{DedupArgs, PreDumpArgs, RoundArgs, UntrackArgs};
-use super::dump::place;
 use super::say;
+use super::server::reach;
 use crate::dump::rounds::pre_dump as pre_dump_tree;
 use crate::dump::tracking::Rounds;
 use crate::dump::{After, Settings};
@@ -47,7 +47,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         portable: args.portable,
         page_server: args
             .page_server
-            .then(|| place(&args.server, "--page-server"))
+            .then(|| reach(&args.server, "--page-server"))
             .transpose()?,
         lazy: None,
         packing: None,

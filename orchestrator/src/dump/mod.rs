@@ -84,7 +84,7 @@ pub struct Settings {
     /// The images are to be restored by the peer too: nothing in them that it does not know.
     pub portable: bool,
     /// The pages go to this page server.
-    pub page_server: Option<crate::wire::client::Place>,
+    pub page_server: Option<crate::wire::client::Reach>,
     /// Pages that can come later are left in the tree, and handed out here.
     pub lazy: Option<Source>,
     /// Pages are packed so.

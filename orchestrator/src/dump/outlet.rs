@@ -5,7 +5,7 @@ use crate::image::{self, ImageWriter};
 use crate::memory::output::{PageOutput, Remote, Sink};
 use crate::snapshot::Vma;
 use crate::wire::batches::Packing;
-use crate::wire::client::{Place, Server};
+use crate::wire::client::{Reach, Server};
 use crate::wire::protocol::Holder;
 use std::fs::File;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Outlet {
     /// The folder cannot be opened, or nobody is at the other end.
     pub fn open(
         destination: Destination<'_>,
-        (server, packing): (Option<&Place>, Option<Packing>),
+        (server, packing): (Option<&Reach>, Option<Packing>),
         is_tracked: bool,
     ) -> Result<(ImageWriter, Self), Error> {
         let is_stream = matches!(destination, Destination::Stream(_));

@@ -4,21 +4,34 @@
 //! the tree runs on here.
 
 use super::Error;
-use crate::page_server::{self, Pages, hand_out};
+use crate::page_server::{self, Pages, greet, hand_out};
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun, Snapshot};
 use crate::sys::fd;
+use crate::wire::client::inherited;
+use crate::wire::tls::Tls;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+/// Where one client is waited for.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// At an address.
+    Listener(Arc<TcpListener>),
+    /// Behind a connected socket that we were given.
+    Socket(i32),
+}
 
 /// Where pages can be asked for.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The socket.
-    pub listener: Arc<TcpListener>,
+    pub door: Door,
+    /// Who asks has to show a certificate.
+    pub tls: Option<Tls>,
     /// Told by a zero byte when somebody can ask.
     pub status_fd: Option<i32>,
 }
@@ -68,6 +81,16 @@ impl Pages for Left {
 }
 
 impl Source {
+    fn client(&self) -> io::Result<TcpStream> {
+        let listener = match &self.door {
+            Door::Listener(listener) => listener,
+            Door::Socket(fd) => return inherited(*fd),
+        };
+        let (socket, client) = listener.accept()?;
+        tracing::info!("handing out pages to {client}");
+        Ok(socket)
+    }
+
     /// Hands out what was left, to one client.
     ///
     /// # Errors
@@ -78,9 +101,9 @@ impl Source {
             File::from(status).write_all(&[0]).map_err(Error::Serve)?;
             fd::close_inherited(number);
         }
-        let (socket, client) = self.listener.accept().map_err(Error::Serve)?;
-        tracing::info!("handing out pages to {client}");
-        let sent = hand_out(socket, &mut left).map_err(Box::<page_server::Error>::new)?;
+        let socket = self.client().map_err(Error::Serve)?;
+        let channel = greet(socket, self.tls.as_ref()).map_err(Box::<page_server::Error>::new)?;
+        let sent = hand_out(channel, &mut left).map_err(Box::<page_server::Error>::new)?;
         tracing::info!("handed out {sent} pages");
         Ok(())
     }

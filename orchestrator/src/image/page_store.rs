@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::dedup;
@@ -37,6 +38,8 @@ pub struct PageStore {
     /// Where the parent set lies, from the folder on, if that was said.
     parent: Option<PathBuf>,
     dir: Dir,
+    /// What is known of the inventory of the set that lay there before.
+    older: Option<FileMark>,
     unfinished: Dir,
     created: BTreeSet<String>,
     holders: BTreeSet<Holder>,
@@ -65,6 +68,7 @@ impl PageStore {
             path: dir.into(),
             parent: parent.map(Path::to_path_buf),
             unfinished: folder.make_own(UNFINISHED, dir)?,
+            older: mark(&folder)?,
             dir: folder,
             created: BTreeSet::new(),
             holders: BTreeSet::new(),
@@ -198,7 +202,10 @@ impl PageStore {
     pub fn finish(mut self) -> Result<Stored> {
         self.finish_current()?;
         let parent = self.parent_dir()?;
-        self.dir.remove(INVENTORY)?;
+        // The peer's dump into the same folder has written a new one by now.
+        if self.older.is_some() && self.older == mark(&self.dir)? {
+            self.dir.remove(INVENTORY)?;
+        }
         if let Some(parent) = &self.parent {
             self.dir.unlink_parent()?;
             self.dir.link_parent(parent)?;
@@ -305,6 +312,19 @@ impl Current {
         }
         self.runs.push((run, lazy));
     }
+}
+
+/// Which file it is, and what it was like: inode, size, and time of the last change.
+type FileMark = (u64, u64, (i64, i64));
+
+fn mark(dir: &Dir) -> Result<Option<FileMark>> {
+    let Some(inventory) = dir.open_file(INVENTORY)? else {
+        return Ok(None);
+    };
+    let meta = inventory.metadata();
+    let meta = meta.map_err(|source| failed("examine", INVENTORY, source))?;
+    let changed = (meta.mtime(), meta.mtime_nsec());
+    Ok(Some((meta.ino(), meta.size(), changed)))
 }
 
 fn current(current: &mut Option<Current>, holder: Holder) -> Result<&mut Current> {

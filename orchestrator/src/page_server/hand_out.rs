@@ -1,13 +1,13 @@
 //! The other way round: pages are handed out to a lazy-pages daemon that asks for them, out of images or out of a frozen process.
 
-use super::{Client, Error, watch};
+use super::{Client, Error};
 use crate::image::{self, ImageSet};
 use crate::snapshot::{PAGE_SIZE, PageLocation, PageRun};
+use crate::wire::channel::Channel;
 use crate::wire::protocol::{self, Request};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Most pages of one answer.
@@ -26,9 +26,8 @@ pub trait Pages {
 ///
 /// # Errors
 /// The client is gone, or asks for what is not there.
-pub fn hand_out(socket: TcpStream, from: &mut impl Pages) -> Result<u64, Error> {
-    watch(&socket);
-    let mut client = Client::new(socket)?;
+pub fn hand_out(channel: Channel, from: &mut impl Pages) -> Result<u64, Error> {
+    let mut client = Client::new(channel);
     let mut sent = 0;
     let mut bytes = Vec::new();
     loop {
@@ -54,9 +53,8 @@ pub fn hand_out(socket: TcpStream, from: &mut impl Pages) -> Result<u64, Error> 
                     pages,
                     ..request
                 };
-                let written = client.to.write_all(&answer.to_bytes());
-                let written = written.and_then(|()| client.to.write_all(&bytes));
-                written.map_err(Error::Gone)?;
+                client.answer(&answer.to_bytes())?;
+                client.answer(&bytes)?;
                 sent += pages;
             }
             _ => {

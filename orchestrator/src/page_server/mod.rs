@@ -7,6 +7,9 @@ mod hand_out;
 
 pub use hand_out::{Pages, StoredPages, hand_out};
 
+use crate::wire::channel::Channel;
+use crate::wire::tls::Tls;
+
 use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -46,6 +49,12 @@ pub enum Error {
         /// Whose pages.
         holder: u64,
     },
+    /// The client is not who it should be.
+    #[error("the client cannot be served")]
+    Untrusted(#[source] io::Error),
+    /// The client speaks TLS, and we were not told to.
+    #[error("the client speaks TLS: use --tls on both sides")]
+    SpeaksTls,
     /// Pages that are asked for.
     #[error("{pages} pages of process {pid} at {address:#x} cannot be handed out")]
     Pages {
@@ -97,6 +106,18 @@ pub fn listen(address: &str, port: u16) -> Result<TcpListener, Error> {
     })
 }
 
+/// Takes up a connection with the client behind a socket.
+///
+/// # Errors
+/// It is not trusted.
+pub fn greet(socket: TcpStream, tls: Option<&Tls>) -> Result<Channel, Error> {
+    watch(&socket);
+    match tls {
+        Some(tls) => tls.accept(socket).map_err(Error::Untrusted),
+        None => Ok(Channel::Plain(socket)),
+    }
+}
+
 /// Where the pages of a client go.
 #[derive(Debug, Clone, Copy)]
 pub struct Shelf<'a> {
@@ -108,13 +129,12 @@ pub struct Shelf<'a> {
     pub dedup: bool,
 }
 
-/// Serves the client behind a socket, and stores its pages.
+/// Serves a client, and stores its pages.
 ///
 /// # Errors
 /// The client is gone before it was done, sends what cannot be, or the pages cannot be stored.
-pub fn serve(socket: TcpStream, shelf: Shelf<'_>) -> Result<Received, Error> {
-    watch(&socket);
-    let mut client = Client::new(socket)?;
+pub fn serve(channel: Channel, shelf: Shelf<'_>) -> Result<Received, Error> {
+    let mut client = Client::new(channel);
     let mut session = Session {
         store: PageStore::create(shelf.dir, shelf.parent)
             .inspect_err(|_| client.tell(-libc::EIO))?,
@@ -153,27 +173,35 @@ fn watch(socket: &TcpStream) {
 
 #[derive(Debug)]
 struct Client {
-    from: BufReader<TcpStream>,
-    to: TcpStream,
+    channel: BufReader<Channel>,
 }
 
 impl Client {
-    fn new(socket: TcpStream) -> Result<Self, Error> {
-        Ok(Self {
-            to: socket.try_clone().map_err(Error::Gone)?,
-            from: BufReader::with_capacity(BUFFER, socket),
-        })
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel: BufReader::with_capacity(BUFFER, channel),
+        }
     }
 
     fn request(&mut self) -> Result<Request, Error> {
         let mut bytes = [0; LEN];
-        self.from.read_exact(&mut bytes).map_err(Error::Gone)?;
-        Ok(Request::from_bytes(&bytes))
+        self.channel.read_exact(&mut bytes).map_err(Error::Gone)?;
+        match (&bytes, self.channel.get_ref()) {
+            // A client's first word in TLS.
+            ([0x16, 3, ..], Channel::Plain(_)) => Err(Error::SpeaksTls),
+            _ => Ok(Request::from_bytes(&bytes)),
+        }
     }
 
     /// Sends a status. One who is gone does not hear it.
     fn tell(&mut self, status: i32) {
-        let _ = self.to.write_all(&status.to_le_bytes());
+        let _ = self.answer(&status.to_le_bytes());
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let channel = self.channel.get_mut();
+        let written = channel.write_all(bytes);
+        written.and_then(|()| channel.flush()).map_err(Error::Gone)
     }
 }
 
@@ -206,14 +234,16 @@ impl Session {
                         _ => protocol::KNOWS_TASKS,
                     };
                     let answer = answer | (u8::from(has_parent) * protocol::HAS_PARENT);
-                    client.to.write_all(&[answer]).map_err(Error::Gone)?;
+                    client.answer(&[answer])?;
                 }
                 (protocol::PARENT, 0) => {
                     let answer = i32::from(self.store.has_parent(holder)?);
                     client.tell(answer);
                 }
                 (protocol::ADD, 0) | (protocol::ADD_F, protocol::PRESENT) => {
-                    let added = self.store.add(holder, run, request.flags, &mut client.from);
+                    let added = self
+                        .store
+                        .add(holder, run, request.flags, &mut client.channel);
                     added.map_err(|error| match error {
                         StoreError::Source(source) => Error::Gone(source),
                         StoreError::Image(error) => Error::Image(error),

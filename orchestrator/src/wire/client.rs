@@ -5,7 +5,9 @@
 //! for [`PATIENCE`] is given up.
 
 use super::Error;
+use super::channel::Channel;
 use super::protocol::{self, Holder, LEN, Request};
+use super::tls::Tls;
 use crate::snapshot::PAGE_SIZE;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -29,6 +31,17 @@ pub enum Place {
     Socket(i32),
 }
 
+/// Where a page server is, and how one speaks to it.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Where.
+    pub place: Place,
+    /// The name that it has to have in its certificate.
+    pub name: Option<String>,
+    /// By TLS.
+    pub tls: Option<Tls>,
+}
+
 /// A connection to a page server.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -37,8 +50,7 @@ pub struct Server {
 
 #[derive(Debug)]
 struct Connection {
-    to: BufWriter<TcpStream>,
-    from: TcpStream,
+    channel: BufWriter<Channel>,
     address: String,
     close: u16,
     /// The first byte of a status that was read as the answer of one byte to another request: a server that gives up says so
@@ -52,12 +64,12 @@ impl Server {
     /// Connects to a page server.
     ///
     /// # Errors
-    /// Nobody is there.
-    pub fn connect(place: &Place) -> Result<Self, Error> {
-        let (socket, address, close) = match place {
+    /// Nobody is there, or somebody who is not trusted.
+    pub fn connect(reach: &Reach) -> Result<Self, Error> {
+        let (socket, address, close) = match &reach.place {
             Place::Address(host, port) => {
                 let address = format!("{host}:{port}");
-                let socket = reach(host, *port).map_err(|source| Error::Connect {
+                let socket = call(host, *port).map_err(|source| Error::Connect {
                     address: address.clone(),
                     source,
                 })?;
@@ -70,7 +82,8 @@ impl Server {
                 (socket, address, protocol::FORCE_CLOSE)
             }
         };
-        let connection = Connection::new(socket, close).map_err(|source| Error::Connect {
+        let connection = Connection::new(socket, close, reach);
+        let connection = connection.map_err(|source| Error::Connect {
             address: address.clone(),
             source,
         })?;
@@ -146,7 +159,7 @@ impl Server {
                 address,
                 holder: holder.id(),
             })?;
-            connection.to.write_all(bytes)
+            connection.channel.write_all(bytes)
         })
     }
 
@@ -197,7 +210,7 @@ impl Server {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, words));
             }
             let len = (answer.pages * PAGE_SIZE) as usize;
-            connection.from.read_exact(&mut bytes[..len])?;
+            connection.channel.get_mut().read_exact(&mut bytes[..len])?;
             Ok(answer.pages)
         })
     }
@@ -254,6 +267,7 @@ impl Server {
             address: self.lock().address.clone(),
             reason: match status {
                 errno @ -4095..=-1 => io::Error::from_raw_os_error(-errno),
+                other if is_alert(&other.to_le_bytes()) => speaks_tls(),
                 other => io::Error::other(format!("it answered {other}")),
             },
         }
@@ -261,14 +275,22 @@ impl Server {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, close: u16) -> io::Result<Self> {
+    fn new(socket: TcpStream, close: u16, reach: &Reach) -> io::Result<Self> {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         // A socket of another family has no such delay.
         let _ = socket.set_nodelay(true);
+        let channel = match &reach.tls {
+            Some(tls) => tls.connect(socket, reach.name.as_deref())?,
+            None => Channel::Plain(socket),
+        };
+        // The peer's server takes what one record brings for what one request is: none may end in the middle of a record.
+        let buffer = match channel {
+            Channel::Plain(_) => BUFFER,
+            _ => 0,
+        };
         Ok(Self {
-            from: socket.try_clone()?,
-            to: BufWriter::with_capacity(BUFFER, socket),
+            channel: BufWriter::with_capacity(buffer, channel),
             address: String::new(),
             close,
             first: None,
@@ -278,12 +300,21 @@ impl Connection {
 
     fn send(&mut self, request: Request) -> io::Result<()> {
         let bytes: [u8; LEN] = request.to_bytes();
-        self.to.write_all(&bytes)
+        self.channel.write_all(&bytes)
     }
 
     fn answer(&mut self, answer: &mut [u8]) -> io::Result<()> {
-        self.to.flush()?;
-        self.from.read_exact(answer)
+        self.channel.flush()?;
+        let channel = self.channel.get_mut();
+        let mut got = 0;
+        while got < answer.len() {
+            match channel.read(&mut answer[got..])? {
+                0 if is_alert(&answer[..got]) => return Err(speaks_tls()),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                more => got += more,
+            }
+        }
+        Ok(())
     }
 
     /// Returns the status that a server sent before it gave up.
@@ -294,8 +325,9 @@ impl Connection {
             1
         });
         // The rest of a status that has begun is on its way.
-        self.from.set_nonblocking(known == 0).ok()?;
-        self.from.read_exact(&mut status[known..]).ok()?;
+        let channel = self.channel.get_mut();
+        channel.socket().set_nonblocking(known == 0).ok()?;
+        channel.read_exact(&mut status[known..]).ok()?;
         Some(i32::from_le_bytes(status)).filter(|status| *status != 0)
     }
 }
@@ -312,7 +344,16 @@ fn plain(error: io::Error) -> io::Error {
     }
 }
 
-fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Returns whether bytes begin as the word by which TLS breaks off.
+fn is_alert(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x15, 3])
+}
+
+fn speaks_tls() -> io::Error {
+    io::Error::other("it speaks TLS: use --tls on both sides")
+}
+
+fn call(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, CONNECTING) {
@@ -342,7 +383,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         std::thread::spawn(move || server(listener.accept().expect("a client").0));
-        Server::connect(&Place::Address("127.0.0.1".into(), port))
+        Server::connect(&Reach {
+            place: Place::Address("127.0.0.1".into(), port),
+            name: None,
+            tls: None,
+        })
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! How pages and images travel: the page server's protocol and its client, and image sets in one stream.
+//! How pages and images travel: the page server's protocol and its client, by TLS where that is wanted, and image sets in one stream.
 //!
 //! It knows bytes and descriptors, not what is in an image: that is `image`'s. What comes from the other side is untrusted.
 
 pub mod batches;
+pub mod channel;
 pub mod client;
 pub mod protocol;
 pub mod stream;
+pub mod tls;
 
 use std::io;
 

@@ -18,6 +18,24 @@ pub struct ServerArgs {
     /// Use this connected socket instead of an address.
     #[arg(long, value_name = "FD")]
     pub ps_socket: Option<i32>,
+    /// Speak TLS, with certificates on both sides.
+    #[arg(long)]
+    pub tls: bool,
+    /// With --tls: certificates of the authority that is trusted, in PEM [default: /etc/pki/CA/cacert.pem].
+    #[arg(long, value_name = "FILE")]
+    pub tls_cacert: Option<PathBuf>,
+    /// With --tls: certificates that the authority has revoked [default: /etc/pki/CA/cacrl.pem, where there is one].
+    #[arg(long, value_name = "FILE")]
+    pub tls_cacrl: Option<PathBuf>,
+    /// With --tls: our certificate [default: /etc/pki/criu/cert.pem].
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// With --tls: its key [default: /etc/pki/criu/private/key.pem].
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// With --tls: whatever name the certificate of the server has.
+    #[arg(long)]
+    pub tls_no_cn_verify: bool,
 }
 
 /// Options of `page-server`.
