@@ -107,6 +107,10 @@ fn interfaces(images: &ImageSet) -> BTreeMap<Vec<u8>, u32> {
         _ => Vec::new(),
     });
     let names = names.filter(|name| !name.is_empty());
+    if let Some(own) = &images.snapshot.network {
+        let links = own.links.iter();
+        return links.map(|link| (link.name.clone(), link.index)).collect();
+    }
     names
         .filter_map(|name| Some((name.clone(), socket::interface_index(name)?)))
         .collect()

@@ -71,6 +71,10 @@ common! {
     IPCNS_MSG = 0x5545_3737;
     /// `ipcns-shm-ID.img`.
     IPCNS_SHM = 0x4628_3044;
+    /// `netns-ID.img`.
+    NETNS = 0x5593_3752;
+    /// `netdev-ID.img`.
+    NETDEV = 0x5737_3951;
     /// `memfd.img`.
     MEMFD = 0x4845_3499;
     /// `tty-data.img`.

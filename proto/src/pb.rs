@@ -1448,6 +1448,53 @@ pub struct ExtQueueNotice {
     #[prost(uint32, required, tag = "3")]
     pub signal: u32,
 }
+/// Of net_device_entry: what rtnetlink tells of a link.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtNetDevice {
+    /// IFLA_INFO_KIND; none of loopback.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub kind: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// IFLA_INFO_DATA.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// IFLA_LINK, where it is not the link itself.
+    #[prost(uint32, optional, tag = "3")]
+    pub lower: ::core::option::Option<u32>,
+    /// IFLA_LINK_NETNSID.
+    #[prost(sint32, optional, tag = "4")]
+    pub lower_ns: ::core::option::Option<i32>,
+    /// IFLA_INFO_SLAVE_KIND and IFLA_INFO_SLAVE_DATA.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub port_kind: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "6")]
+    pub port_data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint32, optional, tag = "7")]
+    pub queue_len: ::core::option::Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "8")]
+    pub alias: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint32, optional, tag = "9")]
+    pub group: ::core::option::Option<u32>,
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub other_name: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Of netns_entry.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExtNetns {
+    /// All files below /proc/sys/net that can be set.
+    #[prost(message, repeated, tag = "1")]
+    pub setting: ::prost::alloc::vec::Vec<ExtNetSetting>,
+    /// RTM_NEWNEIGH, without their headers: neighbours that somebody has added.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub neighbour: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// A file below /proc/sys/net.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtNetSetting {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RlimitEntry {
     #[prost(uint64, required, tag = "1")]
@@ -3414,6 +3461,8 @@ pub struct NetDeviceEntry {
     pub master: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "15")]
     pub sit: ::core::option::Option<SitEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtNetDevice>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NetnsEntry {
@@ -3437,6 +3486,8 @@ pub struct NetnsEntry {
     pub unix_conf: ::prost::alloc::vec::Vec<SysctlEntry>,
     #[prost(message, repeated, tag = "10")]
     pub ipv4_sysctl: ::prost::alloc::vec::Vec<SysctlEntry>,
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtNetns>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NetnsId {

@@ -2,18 +2,22 @@
 
 use super::areas::{self, Segment};
 use super::files::{Before, Choices, FileTable};
+use super::network::{self, Namespaces};
 use super::tracking::Tracking;
 use super::{Error, Settings, ipc, losses, process, queues, relations, segments as shm};
 use crate::error::Refusals;
 use crate::memory::{scan, select::Pages};
 use crate::objects::seccomp::collect::Filters;
 use crate::procfs::{self, smaps::Areas, timers::TimerLine};
-use crate::snapshot::{IpcNamespace, PipeBuffer, PosixQueue, SeccompFilter, ShmSegment, Task};
+use crate::snapshot::{
+    IpcNamespace, NetNamespace, PipeBuffer, PosixQueue, SeccompFilter, ShmSegment, Task,
+};
 use crate::support::Loss;
+use crate::sys::Pid;
 use crate::tracee::{Frozen, Stopped, Tree};
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// What is known of a frozen tree before the parasite is asked.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Facts {
     pub ipc: Option<IpcNamespace>,
     /// POSIX message queues.
     pub queues: Vec<PosixQueue>,
+    /// The network namespace, where it is the tree's own.
+    pub network: Option<NetNamespace>,
     /// Filters of seccomp.
     pub filters: Vec<SeccompFilter>,
     /// What lies in pipes, and in named ones.
@@ -40,6 +46,13 @@ pub struct Facts {
     pub losses: Vec<Loss>,
     /// The session of the root, whose leader has gone, is the tree's own.
     pub has_own_session: bool,
+}
+
+/// Namespaces that a tree is in.
+struct Namespace<'scope> {
+    all: Namespaces,
+    /// Who reads that of the network, where it is the tree's own.
+    network: Option<ScopedJoinHandle<'scope, network::Collected>>,
 }
 
 /// What is known of one process.
@@ -61,12 +74,19 @@ pub fn collect(
     tree: &mut Tree,
     settings: &Settings,
     tracking: &mut Tracking,
-    mut before: Before,
+    (mut before, namespaces): (Before, Namespaces),
 ) -> Result<Facts, Error> {
     before.settle();
     std::thread::scope(|scope| {
+        // Beside all else: it has hundreds of settings.
+        let is_own = namespaces.ids.net_ns == network::OWN;
+        let network = is_own.then(|| scope.spawn(move || network::collect(Pid(namespaces.root))));
         let areas = AreaReader::start(scope, &tree.living);
-        collect_tree(tree, settings, tracking, (before, &areas))
+        let namespace = Namespace {
+            all: namespaces,
+            network,
+        };
+        collect_tree(tree, settings, tracking, (before, &areas, namespace))
     })
 }
 
@@ -92,16 +112,16 @@ fn collect_tree(
     tree: &mut Tree,
     settings: &Settings,
     tracking: &mut Tracking,
-    (mut before, area_reader): (Before, &AreaReader),
+    (mut before, area_reader, namespace): (Before, &AreaReader, Namespace<'_>),
 ) -> Result<Facts, Error> {
     let mut refusals = Vec::new();
     let dead: Vec<Task> = tree.dead.iter().map(process::of_dead).collect();
-    let mut files = FileTable::new(choices(settings), processes(tree, &dead));
+    let mut files = FileTable::new(choices(settings), processes(tree, &dead), namespace.all);
     let mut segments = Vec::new();
     let mut tasks: Vec<TaskFacts> = Vec::new();
     let mut losses = Vec::new();
     let mut filters = Filters::default();
-    let ids = relations::ids(&tree.living);
+    let ids = relations::ids(&tree.living, namespace.all.ids);
     let mut spaces = BTreeSet::new();
     let root = tree.living[0].pid();
     for (index, frozen) in tree.living.iter_mut().enumerate() {
@@ -137,6 +157,14 @@ fn collect_tree(
     files.settle_terminals(&all, &mut refusals)?;
     files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
     shm::name_opened(&mut tasks, &mut segments, &mut files);
+    let network = match namespace.network {
+        Some(network) => {
+            let (own, refused) = network.join().expect("a look does not panic")?;
+            refusals.extend(refused);
+            Some(own)
+        }
+        None => None,
+    };
     let is_own = ipc::is_own(tree.living[0].pid());
     let (shm, namespace, device) = match is_own {
         true => {
@@ -184,6 +212,7 @@ fn collect_tree(
         shm,
         ipc: namespace,
         queues,
+        network,
         filters: filters.all,
         has_own_session,
     })

@@ -6,12 +6,15 @@
 //!                           a failure from here on: the locks go, the connections go on            ^ a failure: nothing is left
 //! ```
 
+use super::collect::Facts;
 use super::files::FileTable;
+use super::network::{self, Place};
 use super::{Error, Settings};
-use crate::network::Lock;
+use crate::network::{Kept, Lock};
 use crate::objects::inet::repair;
 use crate::snapshot::{FileId, FileKind, InetSocket, NetworkLock, TcpState};
 use crate::sys::{Pid, RemoteFd, fd as kernel};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A connection that was found: what it is called in the snapshot, and by whom it is had.
@@ -35,27 +38,34 @@ impl Connections {
     /// # Errors
     /// The network cannot be locked, or a connection cannot be read.
     pub(super) fn read(
-        files: &mut FileTable,
+        facts: &mut Facts,
         settings: &Settings,
-        run_id: &str,
+        (run_id, place): (&str, &Place),
     ) -> Result<Self, Error> {
+        let tree: BTreeSet<i32> = facts.tasks.iter().map(|facts| facts.task.pid).collect();
+        let files = &mut facts.files;
         let found = files.connections().to_vec();
         if found.is_empty() {
             return Ok(Self::default());
         }
         let sockets = found.iter().filter_map(|found| files.inet(found.id));
-        let ends = sockets
-            .map(|socket| (socket.local, socket.remote))
-            .collect();
+        let ends = sockets.map(|socket| (socket.local, socket.remote));
+        let own = place.own()?;
+        let is_alone = own.is_some() && network::is_alone(settings.pid, |pid| tree.contains(&pid));
+        let kept = Kept {
+            connections: ends.collect(),
+            is_all: is_alone,
+            place: own,
+        };
         let lock = match settings.network_lock {
             NetworkLock::Skip => None,
             NetworkLock::Nftables => {
-                let lock = Lock::take(settings.pid.0, run_id, settings.portable, ends);
+                let lock = Lock::take(settings.pid.0, run_id, settings.portable, kept);
                 Some(lock.map_err(Error::NetworkLock)?)
             }
             NetworkLock::Iptables => {
                 let pid = settings.pid.0;
-                let lock = Lock::take_by_iptables(pid, run_id, settings.portable, ends);
+                let lock = Lock::take_by_iptables(pid, run_id, settings.portable, kept);
                 Some(lock.map_err(Error::Iptables)?)
             }
         };

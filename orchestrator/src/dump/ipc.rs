@@ -17,6 +17,8 @@ use crate::sys::clone::CloneFlags;
 use crate::sys::{self, Pid, ipc};
 use std::collections::BTreeSet;
 
+/// Id of an IPC namespace that is the tree's own: those of the caller are below.
+pub const OWN: u32 = 9;
 /// Bytes of the largest message that any queue may have (`kernel.msgmax` is an `int` in practice of a few KiB).
 const MAX_MESSAGE: usize = 1 << 24;
 

@@ -13,6 +13,7 @@ mod files;
 mod ipc;
 mod keys;
 mod losses;
+mod network;
 pub mod outlet;
 mod policies;
 mod process;
@@ -42,6 +43,7 @@ use connections::Connections;
 use drain::{Drained, Drains, drain_all};
 use files::Before;
 pub use files::Outside;
+use network::Place;
 use outlet::{Destination, Outlet};
 use source::{Left, Source};
 use std::collections::BTreeMap;
@@ -159,6 +161,9 @@ pub enum Error {
     /// Whoever asked for pages.
     #[error("the pages of the frozen process were not all handed out")]
     HandOut(#[from] Box<crate::page_server::Error>),
+    /// The network namespace of the tree.
+    #[error("cannot look at the network namespace of the tree")]
+    Network(#[source] std::io::Error),
     /// Connections cannot be kept safe.
     #[error(
         "cannot lock the network by nftables; use --network-lock skip where it is locked by somebody else"
@@ -273,7 +278,10 @@ fn dump_tree(
         mut tracking,
         before,
     } = prepared;
-    let mut facts = collect(&mut tree, settings, &mut tracking, before).map_err(untouched)?;
+    let place = Place::of(settings.pid).map_err(untouched)?;
+    let namespaces = place.namespaces(settings.pid);
+    let facts = place.within(|| collect(&mut tree, settings, &mut tracking, (before, namespaces)));
+    let mut facts = facts.map_err(untouched)?;
     tell_phase("collected", frozen_at);
     let mut infected = infect_all(tree).map_err(put_back)?;
     tell_phase("infected", frozen_at);
@@ -281,8 +289,8 @@ fn dump_tree(
     origin.run_id = Some(tracking.run_id.clone());
     origin.has_own_session = facts.has_own_session;
     let links = facts.files.make_links().map_err(put_back)?;
-    let mut connections =
-        Connections::read(&mut facts.files, settings, &tracking.run_id).map_err(put_back)?;
+    let connections = Connections::read(&mut facts, settings, (&tracking.run_id, &place));
+    let mut connections = connections.map_err(put_back)?;
     origin.network_lock = settings.network_lock;
     origin.tcp_close = settings.connections.close_connections;
     tell_phase("asked", frozen_at);
@@ -481,6 +489,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         shm,
         ipc,
         queues,
+        network,
         filters,
         ..
     } = facts;
@@ -505,6 +514,7 @@ fn assemble(facts: Facts, origin: Origin, drained: Drained) -> Snapshot {
         segments: shm,
         ipc,
         posix_queues: queues,
+        network,
         ghosts: drained.ghosts,
         seccomp: filters,
         ..Snapshot::default()

@@ -170,7 +170,7 @@ fn is_above_us(pid: Pid) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Refuses what of a process lies in namespaces that are not ours. An IPC namespace may be that of the whole tree.
+/// Refuses what of a process lies in namespaces that are not ours. One of IPC or of the network may be that of the whole tree.
 ///
 /// # Errors
 /// `/proc` cannot be read.
@@ -186,10 +186,10 @@ pub fn refuse_foreign(pid: Pid, root: Pid) -> Result<Vec<Refusal>, Error> {
     };
     for name in NAMESPACES {
         let (theirs, ours) = (namespace(pid, name), namespace(Pid::this(), name));
-        if name == "ipc" {
+        if matches!(name, "ipc" | "net") {
             if theirs != namespace(root, name) {
                 refuse(
-                    "ipc namespace",
+                    &format!("{name} namespace"),
                     "it is not that of the root of the tree, which is not kept yet",
                 );
             }

@@ -22,22 +22,13 @@ const SHARED: [(Kcmp, &str); 4] = [
     (Kcmp::SigHand, "signal handlers"),
 ];
 
-/// Id of an IPC namespace that is the tree's own: those of the caller are below.
-const OWN_IPC: u32 = 9;
 /// First id of a process's own: those of the caller are 1.
 const FIRST_ID: u32 = 2;
 
 /// Returns the ids of what processes have: the same where they share it. They are numbered by the first that has it.
-pub fn ids(living: &[Frozen]) -> Vec<TaskIds> {
+pub fn ids(living: &[Frozen], namespaces: TaskIds) -> Vec<TaskIds> {
     let [vm, files, fs, sighand] = SHARED.map(|(what, _)| firsts(living, what));
-    let root = living[0].pid();
-    let namespaces = super::process::namespace_ids();
-    let ipc_ns = match super::ipc::is_own(root) {
-        true => OWN_IPC,
-        false => namespaces.ipc_ns,
-    };
     let one = |index: usize| TaskIds {
-        ipc_ns,
         vm: vm[index],
         files: files[index],
         fs: fs[index],

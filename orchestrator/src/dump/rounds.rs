@@ -105,7 +105,7 @@ fn pre_dump_tree(settings: &Settings, mode: PreDumpMode, dir: &Path) -> Result<D
 
 /// Does what needs the tree to stand still, and lets it go.
 fn look_at(mut tree: Tree, tracking: &mut Tracking) -> Result<Vec<Member>, Error> {
-    let ids = relations::ids(&tree.living);
+    let ids = relations::ids(&tree.living, super::process::namespace_ids());
     let mut spaces = BTreeSet::new();
     let mut members = Vec::new();
     for (frozen, ids) in tree.living.iter_mut().zip(ids) {

@@ -29,7 +29,7 @@ const NO_OWNER: pb::FownEntry = pb::FownEntry {
 /// of deleted files.
 pub(super) fn to_records(
     files: &[OpenFile],
-    mut put: impl FnMut(&pb::FileEntry),
+    mut put: impl FnMut(pb::FileEntry),
 ) -> Checked<Vec<pb::RemapFilePathEntry>> {
     let mut next_id = files.iter().map(|file| file.id.0).max().unwrap_or(0);
     let mut remaps = Vec::new();
@@ -50,10 +50,10 @@ pub(super) fn to_records(
         };
         if let Some((node, owner)) = node {
             next_id += 1;
-            put(&node_to_record(next_id, (file.flags, owner), node));
+            put(node_to_record(next_id, (file.flags, owner), node));
             remaps.extend(remap(next_id, node));
         }
-        put(&to_record(file, next_id)?);
+        put(to_record(file, next_id)?);
     }
     Ok(remaps)
 }

@@ -18,6 +18,7 @@ mod ipc;
 pub(crate) mod limits;
 mod machine;
 mod memory;
+mod network;
 pub mod page_store;
 mod pages;
 pub mod parents;

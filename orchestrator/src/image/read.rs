@@ -13,7 +13,7 @@ use super::limits::{SECOND_NS, pid};
 use super::pages::{self, Runs};
 use super::refuse::{Refusal, refusals};
 use super::write::{EXTENSIONS, IMG_VERSION, INVENTORY, NATIVE_VERSION, PAGE_BATCHES};
-use super::{check, compat, files, ipc, parents, task};
+use super::{check, compat, files, ipc, network, parents, task};
 use crate::objects::{bpfmap, inet, locks, memfd, mqueue, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileId, FileKind, NetworkLock, Origin, PipeBuffer, SeccompMode, SharedMemory,
@@ -73,6 +73,7 @@ pub fn read(dir: &Path) -> Result<ImageSet> {
     reader.read_files()?;
     reader.read_tree()?;
     reader.read_segments()?;
+    reader.read_network()?;
     reader.read_clocks()?;
     check::resolve(&mut reader.snapshot, &reader.nodes)?;
     reader.read_shared()?;
@@ -386,6 +387,24 @@ impl Reader {
             }
             let segment = shm::image::from_record(&record).map_err(at)?;
             self.snapshot.segments.push(segment);
+        }
+        Ok(())
+    }
+
+    /// Reads the network namespace of the tree's own.
+    fn read_network(&mut self) -> Result<()> {
+        let Some(root) = self.snapshot.root() else {
+            return Ok(());
+        };
+        let (own, callers) = (root.ids.net_ns, self.snapshot.origin.root_ids.net_ns);
+        if own != 0 && callers != 0 && own != callers {
+            self.snapshot.network = Some(network::from_files(&self.dir, own)?);
+        }
+        let mut others = self.snapshot.tasks.iter();
+        let other = others.find(|task| !matches!(task.ids.net_ns, 0) && task.ids.net_ns != own);
+        if let Some(pid) = other.map(|task| task.pid) {
+            let object = "network namespace of its own".into();
+            self.refuse(pid, object, "it is not that of the root of the tree");
         }
         Ok(())
     }

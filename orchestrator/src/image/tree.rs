@@ -235,7 +235,6 @@ fn skeleton(record: &pb::PstreeEntry, known: &BTreeSet<i32>) -> Checked<Task> {
 fn own_namespaces(ids: &TaskIds, root: &TaskIds) -> Vec<&'static str> {
     let pairs = [
         ("pid", ids.pid_ns, root.pid_ns),
-        ("network", ids.net_ns, root.net_ns),
         ("UTS", ids.uts_ns, root.uts_ns),
         ("mount", ids.mnt_ns, root.mnt_ns),
         ("user", ids.user_ns, root.user_ns),

@@ -1,7 +1,8 @@
-//! What the kernel tells of sockets by netlink (`sock_diag(7)`). Readers only; no decisions.
+//! What the kernel tells and takes by netlink: sockets (`sock_diag(7)`), rules of nftables, and `raw` messages. No decisions.
 
 pub mod inet_diag;
 pub mod nft;
+pub mod raw;
 pub mod raw_diag;
 pub mod unix_diag;
 

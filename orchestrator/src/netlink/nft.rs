@@ -7,6 +7,9 @@
 //! Messages are built by hand: the crates for nftables need a C library, or run the program `nft`. Numbers are of
 //! `linux/netfilter/nf_tables.h`.
 
+use super::raw::{
+    self, ACKNOWLEDGED, APPEND, Asker, CREATE, ERROR, NESTED, REQUEST, attribute, check, messages,
+};
 use netlink_sys::{Socket, SocketAddr as Address, protocols::NETLINK_NETFILTER};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,17 +27,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const FAMILY_INET: u8 = 1;
 const TABLE_OWNER: u32 = 2;
-const NESTED: u16 = 0x8000;
-/// Flags of a request: that it is one, that it is answered, that something is made, that all are asked for.
-const REQUEST: u16 = 1;
-const ACKNOWLEDGED: u16 = 4;
-const CREATE: u16 = 0x400;
-const ALL: u16 = 0x300;
-/// Types of answers.
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-/// Bytes of a netlink header, and of what follows it here.
-const HEADER: usize = 16;
+/// Bytes that follow a header of netlink here.
 const GENERIC: usize = 4;
 /// Rules of one batch: it has to fit into the socket.
 const BATCH: usize = 64;
@@ -53,14 +46,23 @@ pub struct Owned {
 /// Both ends of a connection.
 pub type Ends = (SocketAddr, SocketAddr);
 
+/// Which packets are kept away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of connections of TCP.
+    Connections(Vec<Ends>),
+    /// All of the network namespace.
+    All,
+}
+
 /// Makes a table that drops packets of these connections (from the first address to the second, and back), and that goes when
 /// what is returned goes.
 ///
 /// # Errors
 /// The kernel has no nftables, or we may not use it.
-pub fn lock_owned(name: &str, connections: &[Ends]) -> io::Result<Owned> {
+pub fn lock_owned(name: &str, scope: &Scope) -> io::Result<Owned> {
     let socket = open()?;
-    make(&socket, name, TABLE_OWNER, connections)?;
+    make(&socket, name, TABLE_OWNER, scope)?;
     Ok(Owned { socket })
 }
 
@@ -68,8 +70,8 @@ pub fn lock_owned(name: &str, connections: &[Ends]) -> io::Result<Owned> {
 ///
 /// # Errors
 /// As [`lock_owned`].
-pub fn lock(name: &str, connections: &[Ends]) -> io::Result<()> {
-    make(&open()?, name, 0, connections)
+pub fn lock(name: &str, scope: &Scope) -> io::Result<()> {
+    make(&open()?, name, 0, scope)
 }
 
 impl Owned {
@@ -96,21 +98,24 @@ pub fn unlock(name: &str) -> io::Result<bool> {
 /// # Errors
 /// The kernel does not tell them.
 pub fn tables() -> io::Result<Vec<String>> {
-    let socket = open()?;
-    let request = message(NFTABLES << 8 | GET_TABLE, REQUEST | ALL, 0, &[]);
-    socket.send(&request, 0)?;
-    let mut names = Vec::new();
-    loop {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        socket.recv(&mut buffer, 0)?;
-        for (kind, body) in messages(&buffer) {
-            match kind {
-                DONE => return Ok(names),
-                ERROR => check(body)?,
-                _ => names.extend(name_in(body)),
-            }
-        }
-    }
+    let asker = Asker::open(NETLINK_NETFILTER)?;
+    let all = asker.all(NFTABLES << 8 | GET_TABLE, &[FAMILY_INET, 0, 0, 0])?;
+    Ok(all.iter().filter_map(|one| name_in(&one.body)).collect())
+}
+
+/// Returns the names of the tables of all families, but for those of ours.
+///
+/// # Errors
+/// The kernel does not tell them.
+pub fn all_tables() -> io::Result<Vec<String>> {
+    let asker = Asker::open(NETLINK_NETFILTER)?;
+    let all = asker.all(NFTABLES << 8 | GET_TABLE, &[0; GENERIC])?;
+    let names = all
+        .iter()
+        .filter_map(|one| raw::find(one.body.get(GENERIC..)?, 1));
+    Ok(names
+        .map(|name| String::from_utf8_lossy(&raw::name(name)).into_owned())
+        .collect())
 }
 
 fn open() -> io::Result<Socket> {
@@ -123,7 +128,7 @@ fn open() -> io::Result<Socket> {
 /// A message of a batch: type, flags, attributes.
 type Part = (u16, u16, Vec<u8>);
 
-fn make(socket: &Socket, name: &str, flags: u32, connections: &[Ends]) -> io::Result<()> {
+fn make(socket: &Socket, name: &str, flags: u32, scope: &Scope) -> io::Result<()> {
     let table = [
         attribute(1, &text(name)),
         attribute(2, &flags.to_be_bytes()),
@@ -133,8 +138,14 @@ fn make(socket: &Socket, name: &str, flags: u32, connections: &[Ends]) -> io::Re
     for (chain, hook) in HOOKS {
         parts.push((NEW_CHAIN, CREATE, chain_body(name, chain, hook)));
         parts.push(rule(name, chain, &pass_marked()));
+        if *scope == Scope::All {
+            parts.push(rule(name, chain, &verdict(DROP)));
+        }
     }
     send(socket, &parts)?;
+    let Scope::Connections(connections) = scope else {
+        return Ok(());
+    };
     let both = connections
         .iter()
         .flat_map(|&(local, remote)| [("input", remote, local), ("output", local, remote)]);
@@ -159,7 +170,6 @@ fn chain_body(table: &str, chain: &str, hook: u32) -> Vec<u8> {
 }
 
 fn rule(table: &str, chain: &str, expressions: &[u8]) -> Part {
-    const APPEND: u16 = 0x800;
     let body = [
         attribute(1, &text(table)),
         attribute(2, &text(chain)),
@@ -265,27 +275,11 @@ fn text(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
 }
 
-/// Returns an attribute, ended at a multiple of 4.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let len = (4 + value.len()) as u16;
-    let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
 /// Returns a message; `subsystem` is what a batch is for.
 fn message(kind: u16, flags: u16, subsystem: u16, body: &[u8]) -> Vec<u8> {
     let family = if subsystem == 0 { FAMILY_INET } else { 0 };
-    let len = (HEADER + GENERIC + body.len()) as u32;
-    let mut bytes = len.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([family, 0]);
-    bytes.extend(subsystem.to_be_bytes());
-    bytes.extend_from_slice(body);
-    bytes
+    let [high, low] = subsystem.to_be_bytes();
+    raw::message(kind, flags, &[&[family, 0, high, low], body].concat())
 }
 
 /// Sends a batch, which is done as a whole or not at all, and waits until it is.
@@ -311,57 +305,18 @@ fn send(socket: &Socket, parts: &[Part]) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the messages in a datagram: type and what follows the header.
-fn messages(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut all = Vec::new();
-    while let Some(header) = bytes.get(..HEADER) {
-        let len = u32::from_ne_bytes(header[..4].try_into().expect("4 bytes")) as usize;
-        let kind = u16::from_ne_bytes([header[4], header[5]]);
-        let Some(body) = bytes.get(HEADER..len.max(HEADER)) else {
-            break;
-        };
-        all.push((kind, body));
-        bytes = bytes
-            .get(len.max(HEADER).next_multiple_of(4)..)
-            .unwrap_or_default();
-    }
-    all
-}
-
-fn check(body: &[u8]) -> io::Result<()> {
-    let errno = body.get(..4).map(|word| word.try_into().expect("4 bytes"));
-    match errno.map_or(0, i32::from_ne_bytes) {
-        0 => Ok(()),
-        errno => Err(io::Error::from_raw_os_error(-errno)),
-    }
-}
-
 /// Returns the name in what is told of a table.
 fn name_in(body: &[u8]) -> Option<String> {
-    let mut bytes = body.get(GENERIC..)?;
-    if body[0] != FAMILY_INET {
+    if *body.first()? != FAMILY_INET {
         return None;
     }
-    while let Some(header) = bytes.get(..4) {
-        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let value = bytes.get(4..len)?;
-        if u16::from_ne_bytes([header[2], header[3]]) == 1 {
-            let name = value.split(|byte| *byte == 0).next()?;
-            return String::from_utf8(name.to_vec()).ok();
-        }
-        bytes = bytes.get(len.next_multiple_of(4)..)?;
-    }
-    None
+    let name = raw::find(body.get(GENERIC..)?, 1)?;
+    String::from_utf8(raw::name(name)).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_attribute_is_padded_and_tells_its_length_without_that() {
-        assert_eq!(attribute(1, b"ab\0"), [7, 0, 1, 0, b'a', b'b', 0, 0]);
-    }
 
     #[test]
     fn a_name_is_found_among_attributes() {
@@ -371,12 +326,5 @@ mod tests {
             attribute(1, b"mine\0"),
         ];
         assert_eq!(name_in(&body.concat()).as_deref(), Some("mine"));
-    }
-
-    #[test]
-    fn messages_are_told_apart() {
-        let both = [message(2, 0, 0, &[]), message(3, 0, 0, &[1, 2, 3, 4])].concat();
-        let kinds: Vec<u16> = messages(&both).iter().map(|(kind, _)| *kind).collect();
-        assert_eq!(kinds, [2, 3]);
     }
 }

@@ -7,10 +7,11 @@
 
 pub mod iptables;
 
-use crate::netlink::nft::{self, Ends, Owned};
+use crate::netlink::nft::{self, Ends, Owned, Scope};
 use crate::objects::inet::repair;
 use crate::procfs;
 use crate::snapshot::{FileKind, NetworkLock, Snapshot};
+use crate::sys::ns::Network;
 use crate::sys::{Pid, RemoteFd, fd, socket};
 use std::io;
 
@@ -34,11 +35,41 @@ fn name(pid: i32, run_id: &str, is_portable: bool) -> String {
     }
 }
 
+/// What is kept away.
+#[derive(Debug)]
+pub struct Kept {
+    /// Connections.
+    pub connections: Vec<Ends>,
+    /// All of the network namespace is, where this can be told.
+    pub is_all: bool,
+    /// The network namespace; `None` = ours.
+    pub place: Option<Network>,
+}
+
+impl Kept {
+    fn scope(&self) -> Scope {
+        match self.is_all {
+            true => Scope::All,
+            false => Scope::Connections(self.connections.clone()),
+        }
+    }
+
+    /// Does something where it is.
+    fn within<R>(&self, act: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+        match &self.place {
+            Some(place) => place
+                .within(act)
+                .map_err(|error| io::Error::from(error.errno))?,
+            None => act(),
+        }
+    }
+}
+
 /// A lock that goes when this goes.
 #[derive(Debug)]
 pub struct Lock {
     name: String,
-    connections: Vec<Ends>,
+    kept: Kept,
     owned: Option<Owned>,
     /// Rules of iptables; with a name, or without one as the peer has them.
     rules: Option<Option<String>>,
@@ -46,20 +77,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks these connections of a tree that is being dumped.
+    /// Keeps packets away from a tree that is being dumped.
     ///
     /// # Errors
     /// nftables are not there, or not for us.
-    pub fn take(
-        pid: i32,
-        run_id: &str,
-        is_portable: bool,
-        connections: Vec<Ends>,
-    ) -> io::Result<Self> {
-        let owned = nft::lock_owned(&format!("{PREFIX}{pid}{WHILE_DUMPING}"), &connections)?;
+    pub fn take(pid: i32, run_id: &str, is_portable: bool, kept: Kept) -> io::Result<Self> {
+        let meanwhile = format!("{PREFIX}{pid}{WHILE_DUMPING}");
+        let owned = kept.within(|| nft::lock_owned(&meanwhile, &kept.scope()))?;
         Ok(Self {
             name: name(pid, run_id, is_portable),
-            connections,
+            kept,
             owned: Some(owned),
             rules: None,
             is_lasting: false,
@@ -74,14 +101,14 @@ impl Lock {
         pid: i32,
         run_id: &str,
         is_portable: bool,
-        connections: Vec<Ends>,
+        kept: Kept,
     ) -> io::Result<Self> {
         let name = name(pid, run_id, is_portable);
         let rules = (!is_portable).then(|| name.clone());
-        iptables::lock(rules.as_deref(), &connections)?;
+        kept.within(|| iptables::lock(rules.as_deref(), &kept.connections))?;
         Ok(Self {
             name,
-            connections,
+            kept,
             owned: None,
             rules: Some(rules),
             is_lasting: true,
@@ -94,7 +121,8 @@ impl Lock {
     /// As [`Lock::take`].
     pub fn make_lasting(&mut self) -> io::Result<()> {
         if self.rules.is_none() {
-            nft::lock(&self.name, &self.connections)?;
+            let scope = self.kept.scope();
+            self.kept.within(|| nft::lock(&self.name, &scope))?;
         }
         self.is_lasting = true;
         Ok(())
@@ -110,8 +138,12 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let unlocked = match (self.is_lasting, &self.rules) {
             (false, _) => Ok(()),
-            (true, None) => nft::unlock(&self.name).map(drop),
-            (true, Some(rules)) => iptables::unlock(rules.as_deref(), &self.connections),
+            (true, None) => self.kept.within(|| nft::unlock(&self.name)).map(drop),
+            (true, Some(rules)) => {
+                let connections = &self.kept.connections;
+                self.kept
+                    .within(|| iptables::unlock(rules.as_deref(), connections))
+            }
         };
         if let Err(error) = unlocked {
             tracing::error!("the lock {} of the network stays: {error}", self.name);

@@ -19,6 +19,7 @@ pub mod memfd;
 pub mod mqueue;
 pub mod namespace;
 pub mod netlink;
+pub mod netns;
 pub mod packet;
 pub mod pidfd;
 pub mod pipe;

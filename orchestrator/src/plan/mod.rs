@@ -117,6 +117,8 @@ pub struct Launch {
     pub clocks: Option<Clocks>,
     /// It is in a new IPC namespace.
     pub has_own_ipc: bool,
+    /// It is in a network namespace that was made for it.
+    pub has_own_network: bool,
     /// Descriptors that it has to find.
     pub services: Vec<Service>,
 }

@@ -143,6 +143,7 @@ fn finish(mut m: Making<'_>, services: Vec<Service>, finals: Vec<ThreadFinal>) -
         session: m.family.founded(),
         clocks: plan_clocks(snapshot, m.settings),
         has_own_ipc: snapshot.ipc.is_some(),
+        has_own_network: snapshot.network.is_some(),
         services,
     };
     let stopped = snapshot.tasks.iter();

@@ -26,8 +26,8 @@ pub fn read() -> Result<Vec<Candidate>> {
             source,
         }),
     };
-    let mut all = parse_igmp(&text("/proc/net/igmp")?);
-    all.extend(parse_igmp6(&text("/proc/net/igmp6")?));
+    let mut all = parse_igmp(&text("/proc/thread-self/net/igmp")?);
+    all.extend(parse_igmp6(&text("/proc/thread-self/net/igmp6")?));
     Ok(all)
 }
 

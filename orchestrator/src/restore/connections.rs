@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::Options;
 use super::error::{Error, Result};
-use crate::netlink::nft::MARK;
+use crate::netlink::nft::{MARK, Owned};
 use crate::network;
 use crate::objects::inet::connection::stand_in;
 use crate::objects::inet::plan::{is_reused, sockaddr};
@@ -90,13 +90,14 @@ pub(super) fn holder(snapshot: &Snapshot, id: FileId) -> Option<(i32, i32)> {
     })
 }
 
-/// Has the connections of a tree go on whose threads are all parked.
-pub(super) fn finish(snapshot: &Snapshot) -> Result<()> {
+/// Has the connections of a tree go on whose threads are all parked, from which this lock has kept packets away.
+pub(super) fn finish(snapshot: &Snapshot, lock: Option<Owned>) -> Result<()> {
     end_what_is_over(snapshot)?;
     if !snapshot.has_connections() {
         return Ok(());
     }
     let all = standing(snapshot)?;
+    drop(lock);
     network::unlock(snapshot).map_err(Error::NetworkLock)?;
     let each = |what: &'static str, act: &dyn Fn(&Standing<'_>) -> sys::Result<()>| {
         all.iter()

@@ -74,6 +74,15 @@ pub enum Error {
     /// Memory that comes later.
     #[error(transparent)]
     Lazy(#[from] crate::lazy::Error),
+    /// The network namespace of the tree cannot be made as it was.
+    #[error("cannot make the {object} of the network namespace")]
+    Network {
+        /// What of it.
+        object: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The network stays locked.
     #[error("cannot unlock the network")]
     NetworkLock(#[source] std::io::Error),

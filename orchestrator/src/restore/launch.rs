@@ -34,7 +34,7 @@ use crate::procfs::{attributes, stat, status, tasks};
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::clone::{self, CloneFlags, Cloned, Request, Start};
 use crate::sys::mem::{Place, SharedMapping, memfd_create};
-use crate::sys::ns::ClockOffset;
+use crate::sys::ns::{ClockOffset, Network};
 use crate::sys::process::{self, Limit};
 use crate::sys::signal::SignalsBlocked;
 use crate::sys::{self, Pid, fd};
@@ -78,7 +78,11 @@ pub(super) struct Launched {
 const RELEASE: Duration = Duration::from_secs(2);
 
 /// Starts the root of the plan's tree.
-pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -> Result<Launched> {
+pub(super) fn launch(
+    plan: &Plan,
+    pages: &BTreeMap<u32, File>,
+    (parent, network): (Parent, Option<&Network>),
+) -> Result<Launched> {
     let limit = RaisedLimit::raise()?;
     let highest = plan.launch.services.iter().map(|service| service.fd).max();
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
@@ -86,7 +90,13 @@ pub(super) fn launch(plan: &Plan, pages: &BTreeMap<u32, File>, parent: Parent) -
     let began = Instant::now();
     let session = plan.launch.session.map(Pid);
     let (pidfd, founder) = loop {
-        let pad = Pad::new(plan, &arena, pages, (lowest, limit.before), parent)?;
+        let pad = Pad::new(
+            plan,
+            &arena,
+            pages,
+            (lowest, limit.before),
+            (parent, network),
+        )?;
         match pad.start(Pid(plan.launch.pid), parent, session) {
             Err(Error::PidTaken { pid, .. })
                 if is_held_by_none(pid) && began.elapsed() < RELEASE =>
@@ -155,7 +165,7 @@ impl Pad {
         arena: &Arena,
         pages: &BTreeMap<u32, File>,
         (lowest, limit): (i32, Limit),
-        parent: Parent,
+        (parent, network): (Parent, Option<&Network>),
     ) -> Result<Self> {
         let memory = SharedMapping::anonymous(PAD_LEN, Place::Anywhere);
         let mut pad = Self {
@@ -171,6 +181,9 @@ impl Pad {
         if plan.launch.has_own_ipc {
             let flags = [CloneFlags::NEWIPC.bits()];
             pad.add("IPC namespace", libc::SYS_unshare, &flags);
+        }
+        if let Some(network) = network {
+            pad.add_network(network, lowest)?;
         }
         if let Some(clocks) = plan.launch.clocks {
             pad.add_clocks(clocks)?;
@@ -201,6 +214,15 @@ impl Pad {
         self.add(object, libc::SYS_prctl, &[set, libc::SIGKILL as u64]);
         let parent = Op::call(libc::SYS_getppid as u32, [0; ARGS]);
         self.push(object, parent.check(Check::Equal, Pid::this().0.into()));
+    }
+
+    /// Adds the entry into the network namespace that was made for the tree.
+    fn add_network(&mut self, network: &Network, lowest: i32) -> Result<()> {
+        let file = fd::dup_at_least(network, lowest).doing("hand over the network namespace")?;
+        let args = [file.as_raw_fd() as u64, CloneFlags::NEWNET.bits()];
+        self.add("network namespace", libc::SYS_setns, &args);
+        self.copies.push(file);
+        Ok(())
     }
 
     /// Adds the change to a time namespace with these clocks.

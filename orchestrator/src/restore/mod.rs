@@ -18,6 +18,7 @@ mod ghosts;
 mod inherit;
 mod launch;
 mod map;
+mod network;
 mod queues;
 mod run;
 mod segments;

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
 use super::launch::{Launched, Parent, holder, launch};
+use super::network::Place;
 use super::queues::Queues;
 use super::segments::Segments;
 use super::{Mapped, Restored, micros};
@@ -63,8 +64,10 @@ pub fn run(
         !images.snapshot.segments.is_empty() && !plan.launch.has_own_ipc,
     )?;
     let queues = Queues::watch(plan);
+    let mut place = Place::make(&images.snapshot)?;
+    let parent = parent(plan, how);
     let root = Root {
-        launched: launch(plan, &images.pages, parent(plan, how))?,
+        launched: launch(plan, &images.pages, (parent, place.own()))?,
         kept: false,
     };
     let forking_us = micros(started);
@@ -74,8 +77,11 @@ pub fn run(
     let pid = Some(root.launched.pid);
     stages.reached(Stage::PostRestore, pid)?;
     stages.passed(Stage::PreResume, pid);
-    connections::finish(&images.snapshot)?;
-    let lost = datagrams::finish(&images.snapshot);
+    let lock = place.take_lock();
+    let lost = place.within(|| {
+        connections::finish(&images.snapshot, lock)?;
+        Ok(datagrams::finish(&images.snapshot))
+    })?;
     let after = if how.leave_stopped {
         After::Stopped
     } else {
@@ -98,7 +104,7 @@ pub fn run(
             restore_us: micros(started),
             ..RestoreStats::default()
         },
-        not_kept: lost,
+        not_kept: [place.not_kept, lost].concat(),
         mapped: Mapped::default(),
     })
 }

@@ -12,6 +12,7 @@ pub mod inet;
 pub mod ipc;
 pub mod memory;
 pub mod namespace;
+pub mod network;
 pub mod signal;
 pub mod sockets;
 pub mod task;
@@ -36,6 +37,7 @@ pub use ipc::{
 };
 pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
 pub use namespace::NamespaceFile;
+pub use network::{Link, NetNamespace, Setting};
 pub use signal::{QueuedSignal, SigAction};
 pub use sockets::{NetlinkSocket, PacketMember, PacketSocket};
 pub use task::{Creds, Fs, Limit, Task, TaskIds, TaskState};
@@ -84,6 +86,8 @@ pub struct Snapshot {
     pub ipc: Option<IpcNamespace>,
     /// POSIX message queues: those that descriptors refer to, and all of an IPC namespace of the tree's own.
     pub posix_queues: Vec<PosixQueue>,
+    /// The network namespace of the tree's own; `None` = it is the host's.
+    pub network: Option<NetNamespace>,
 }
 
 /// When and where a snapshot was taken.

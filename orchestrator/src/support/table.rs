@@ -70,6 +70,8 @@ const IPCNS_C: &str = "tests/victims/ipcns.c";
 const IPC: &str = "tests/tests/ipc.rs";
 const QUEUES: &str = "tests/tests/queues.rs";
 const MQUEUE_C: &str = "tests/victims/mqueue.c";
+const NETNS: &str = "tests/tests/netns.rs";
+const NETNS_PY: &str = "tests/scripts/netns.py";
 const INET_C: &str = "tests/victims/inet.c";
 const TCP_C: &str = "tests/victims/tcp.c";
 const CONNECTIONS: &str = "tests/tests/connections.rs";
@@ -146,6 +148,10 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "who is told of the next message of a POSIX queue", Kept, ["read", "mq_notify", "ext_queue.notice"], (MQUEUE_C, "told %d times")),
     named(Process, "value of the signal that tells of a message", Lost::QueueNoticeValue, ["read", "the kernel does not tell it: it becomes 0"], (QUEUES, "fn the_value_of_a_signal")),
     refused(Process, "POSIX message queues with messages of which the next is told, or that others have open", "read, fd", (QUEUES, "fn a_queue_with_messages_whose_next_one_is_told")),
+    row(Process, "network namespace of the tree's own, its settings", Kept, ["ns, /proc/sys/net", "unshare, /proc/sys/net", "ext_netns.setting"], (NETNS_PY, "ipv4/ip_local_port_range")),
+    row(Process, "addresses, routes of all tables and rules of a network namespace", Kept, ["RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE", "RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE", "ifaddr, route, route6, rule"], (NETNS_PY, "\"route\", \"show\", \"table\", \"all\"")),
+    row(Process, "neighbours and proxies that somebody has added", Kept, ["RTM_GETNEIGH", "RTM_NEWNEIGH", "ext_netns.neighbour"], (NETNS_PY, "\"neighbour\", \"show\", \"proxy\"")),
+    refused(Process, "devices of a network namespace other than loopback, their queueing disciplines, next hops, IPsec, tables of nftables and iptables", "RTM_GETLINK, RTM_GETQDISC, RTM_GETNEXTHOP, XFRM_MSG_GETPOLICY, NFT_MSG_GETTABLE", (NETNS, "fn what_is_not_kept_of_a_namespace")),
     refused(Process, "other namespaces than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),

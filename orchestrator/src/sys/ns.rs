@@ -1,11 +1,12 @@
 //! Namespaces: leaving and entering them, and the clocks of a time namespace.
 
 use super::clone::CloneFlags;
-use super::{Error, Named, Result};
+use super::{Error, Named, Pid, Result};
 use nix::errno::Errno;
 use nix::sched;
+use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Moves the calling thread (its children, for `NEWPID` and `NEWTIME`) into new namespaces, or gives it its own share of
 /// what `FS` and `FILES` name.
@@ -22,6 +23,65 @@ pub fn setns(namespace: impl AsFd, flags: CloneFlags) -> Result<()> {
 fn for_nix(call: &'static str, flags: CloneFlags) -> Result<sched::CloneFlags> {
     let bits = u32::try_from(flags.bits()).map_err(|_| Error::new(call, Errno::EINVAL))?;
     Ok(sched::CloneFlags::from_bits_retain(bits as i32))
+}
+
+/// A network namespace, which is there as long as this is.
+#[derive(Debug)]
+pub struct Network {
+    file: File,
+}
+
+impl Network {
+    /// Returns that of a process.
+    pub fn of(pid: Pid) -> Result<Self> {
+        Self::open(&format!("/proc/{pid}/ns/net"))
+    }
+
+    /// Opens one by a path.
+    pub fn open(path: &str) -> Result<Self> {
+        let file = File::open(path).map_err(|error| failed("open(ns/net)", &error))?;
+        Ok(Self { file })
+    }
+
+    /// Makes a new one; the caller stays where it is.
+    pub fn new() -> Result<Self> {
+        let make = || unshare(CloneFlags::NEWNET).and_then(|()| Self::here());
+        std::thread::scope(|scope| scope.spawn(make).join().expect("no panic"))
+    }
+
+    /// Returns another handle.
+    pub fn try_clone(&self) -> Result<Self> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|error| failed("dup(ns/net)", &error))?;
+        Ok(Self { file })
+    }
+
+    fn here() -> Result<Self> {
+        Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// Does something inside of it.
+    ///
+    /// # Panics
+    /// Where there is no way back, which is always open to who could enter.
+    pub fn within<R>(&self, act: impl FnOnce() -> R) -> Result<R> {
+        let ours = Self::here()?;
+        setns(&self.file, CloneFlags::NEWNET)?;
+        let done = act();
+        setns(&ours.file, CloneFlags::NEWNET).expect("we were there before");
+        Ok(done)
+    }
+}
+
+impl AsFd for Network {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn failed(call: &'static str, error: &std::io::Error) -> Error {
+    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    Error::new(call, errno)
 }
 
 /// How far a clock of a time namespace is ahead of the initial one's.
@@ -57,10 +117,7 @@ pub fn set_clock_offsets(monotonic: ClockOffset, boottime: ClockOffset) -> Resul
         "monotonic {} {}\nboottime {} {}\n",
         monotonic.secs, monotonic.nanos, boottime.secs, boottime.nanos
     );
-    let failed = |error: std::io::Error| {
-        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        Error::new(call, errno)
-    };
+    let failed = |error: std::io::Error| failed(call, &error);
     let path = "/proc/self/timens_offsets";
     let mut file = std::fs::OpenOptions::new()
         .write(true)

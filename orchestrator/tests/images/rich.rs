@@ -593,6 +593,7 @@ pub fn snapshot() -> Snapshot {
         },
     };
     Snapshot {
+        network: None,
         parent_files: Default::default(),
         seccomp: filters(),
         ghosts: Vec::new(),

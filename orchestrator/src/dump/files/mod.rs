@@ -25,6 +25,7 @@ mod sockets;
 mod terminal;
 
 use super::descriptor::{Class, Seen, classify};
+use super::network::Namespaces;
 use super::queues::FoundQueue;
 use crate::build_id::build_id;
 use crate::error::Refusal;
@@ -86,6 +87,8 @@ pub struct FileTable {
     choices: Choices,
     /// Processes of the tree, the dead too.
     processes: BTreeSet<i32>,
+    /// Namespaces that the tree is in.
+    namespaces: Namespaces,
     /// Mounts, once they were needed.
     mounts: Option<Vec<procfs::mountinfo::Mount>>,
     /// Descriptions for mappings, by path, inode of those that have none, and whether they can be written.
@@ -138,10 +141,11 @@ type Refused = (String, String);
 
 impl FileTable {
     /// Returns an empty table for a tree of these processes.
-    pub fn new(choices: Choices, processes: BTreeSet<i32>) -> Self {
+    pub fn new(choices: Choices, processes: BTreeSet<i32>, namespaces: Namespaces) -> Self {
         Self {
             choices,
             processes,
+            namespaces,
             ..Self::default()
         }
     }
@@ -394,7 +398,9 @@ impl FileTable {
             }
             (Class::Inotify, kind) => self.inotify(kind, &seen.own)?,
             (Class::Fanotify, kind) => self.fanotify(kind, &seen.own)?,
-            (Class::Namespace, _) => FileKind::Namespace(namespaces::namespace(&seen.link, flags)?),
+            (Class::Namespace, _) => {
+                FileKind::Namespace(namespaces::namespace(&seen.link, flags, self.namespaces)?)
+            }
             (Class::Queue, _) => self.queue(&seen, pos)?,
             (Class::Memfd, _) => {
                 return self

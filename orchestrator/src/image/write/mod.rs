@@ -174,6 +174,7 @@ impl ImageWriter {
         by_id.sort_by_key(|file| file.id);
         self.write_tree(snapshot)?;
         self.write_files(snapshot)?;
+        self.write_network(snapshot)?;
         for task in &snapshot.tasks {
             self.write_task(task, &by_id, layout)?;
         }

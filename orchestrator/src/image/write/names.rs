@@ -38,6 +38,12 @@ const NUMBERED: &[&str] = &[
     "ipcns-sem-",
     "ipcns-msg-",
     "ipcns-var-",
+    "netns-",
+    "netdev-",
+    "ifaddr-",
+    "route-",
+    "route6-",
+    "rule-",
 ];
 
 /// What notes of what was sent are called, with the number of a process.

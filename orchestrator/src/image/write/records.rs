@@ -15,7 +15,7 @@ use crate::image::error::{Result, Wrong};
 use crate::image::limits::SECOND_NS;
 use crate::image::pages::{self, pages_ids};
 use crate::image::xstate::Layout;
-use crate::image::{files, ipc, memory, task, thread};
+use crate::image::{files, ipc, memory, network, task, thread};
 use crate::objects::{bpfmap, inet, locks, memfd, mqueue, pipe, seccomp, shm, tty, unix};
 use crate::snapshot::{
     FdEntry, FileKind, NetworkLock, OpenFile, PageLocation, PageRun, PipeBuffer, Snapshot, Task,
@@ -57,7 +57,11 @@ impl ImageWriter {
     pub(super) fn write_files(&mut self, snapshot: &Snapshot) -> Result<()> {
         let unwritable = |wrong: Wrong| wrong.unwritable("files.img");
         let mut records = Writer::new(kinds::FILES);
-        let remaps = files::to_records(&snapshot.files, |record| records.record(record));
+        let place = snapshot.root().map_or(0, |root| root.ids.net_ns);
+        let remaps = files::to_records(&snapshot.files, |mut record| {
+            network::put_in(&mut record, place);
+            records.record(&record);
+        });
         let remaps = remaps.map_err(unwritable)?;
         self.write("files.img", &records.done())?;
         if !remaps.is_empty() {

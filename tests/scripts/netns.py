@@ -1,0 +1,136 @@
+"""A program in a network namespace of its own: it sets itself up, and checks after SIGUSR1 that all is as it was.
+
+Arguments: output, what is to be in the namespace.
+"""
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+out = open(sys.argv[1], "a", buffering=1)
+ways = sys.argv[2:]
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+
+def write(name, value):
+    with open("/proc/sys/net/" + name, "w") as file:
+        file.write(value)
+
+
+def settings():
+    found = {}
+    for folder, _, names in os.walk("/proc/sys/net"):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.stat(path).st_mode & 0o600 != 0o600:
+                continue
+            try:
+                with open(path, "rb") as file:
+                    found[path] = file.read()
+            except OSError:
+                pass
+    return found
+
+
+def told(*words):
+    """What ip tells, without what counts and what passes."""
+    text = subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+    return sorted(line.strip() for line in text.splitlines())
+
+
+def seen():
+    both = [told(family, *words) for family in ("-4", "-6") for words in (
+        ("address",), ("route", "show", "table", "all"), ("rule",), ("neighbour", "show", "nud", "permanent"),
+        ("neighbour", "show", "proxy"))]
+    return both, told("-d", "link"), settings()
+
+
+def difference(before, after):
+    if isinstance(before, dict):
+        keys = before.keys() | after.keys()
+        return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+    return ([line for line in before if line not in after], [line for line in after if line not in before])
+
+
+if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:
+    raise OSError(ctypes.get_errno(), "unshare")
+for way in ways:
+    if way == "lo":
+        ip("link", "set", "lo", "up")
+        ip("address", "add", "10.11.12.13/32", "dev", "lo")
+        ip("address", "add", "10.11.0.1/24", "dev", "lo", "label", "lo:x", "broadcast", "10.11.0.200")
+        ip("address", "add", "fd00:11::1/128", "dev", "lo")
+        ip("address", "del", "::1/128", "dev", "lo")
+        ip("link", "set", "lo", "mtu", "5000")
+        ip("route", "add", "10.44.0.0/16", "via", "10.11.0.7", "metric", "17", "mtu", "1400")
+        ip("route", "add", "blackhole", "10.45.0.0/16", "table", "77")
+        ip("route", "add", "default", "via", "10.44.0.1", "dev", "lo", "onlink", "table", "78")
+        ip("route", "add", "unreachable", "fd00:45::/32")
+        ip("-6", "route", "add", "fd00:46::/32", "dev", "lo", "table", "79")
+        ip("rule", "add", "from", "1.2.3.4", "table", "77", "priority", "100")
+        ip("-6", "rule", "add", "fwmark", "0x5", "table", "79")
+        ip("rule", "del", "table", "default")
+        ip("neighbour", "add", "proxy", "10.11.0.10", "dev", "lo")
+        write("ipv4/ip_forward", "1")
+        write("ipv4/conf/lo/forwarding", "0")
+        write("ipv4/ping_group_range", "5 77")
+        write("ipv4/ip_local_port_range", "20000 20999")
+        write("ipv4/tcp_keepalive_time", "321")
+        write("ipv6/conf/lo/hop_limit", "33")
+        write("unix/max_dgram_qlen", "77")
+        write("core/somaxconn", "99")
+    if way == "queue":
+        subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1gbit", "burst", "1mb",
+                        "latency", "1ms"], check=True)
+
+# Sockets: a listening one, a connection, abstract names, and an own descriptor of the namespace.
+listener = socket.create_server(("10.11.12.13", 777))
+client = socket.create_connection(("10.11.12.13", 777))
+server, _ = listener.accept()
+client.sendall(b"waits")
+abstract = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+abstract.bind("\0the same in each namespace")
+bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+own = os.open("/proc/self/ns/net", os.O_RDONLY)
+before = seen()
+
+
+def fail(reason):
+    out.write(f"FAIL: {reason}\n")
+    sys.exit(1)
+
+
+def check():
+    after = seen()
+    for was, now in zip([*before[0], *before[1:]], [*after[0], *after[1:]]):
+        if was != now:
+            fail(f"not as before: {difference(was, now)}")
+    if os.fstat(own).st_ino != os.stat("/proc/self/ns/net").st_ino:
+        fail("its descriptor is of another namespace")
+    if server.recv(100) != b"waits":
+        fail("what waited has gone")
+    server.sendall(b"answer")
+    if client.recv(100) != b"answer":
+        fail("no answer")
+    other = socket.create_connection(("10.11.12.13", 777), timeout=10)
+    other.close()
+    if abstract.getsockname() != b"\0the same in each namespace":
+        fail("another name")
+    if bound.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0") != b"lo":
+        fail("not bound to its device")
+
+
+asked = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: asked.set())
+out.write("READY\n")
+while not asked.is_set():
+    signal.pause()
+check()
+out.write("PASS\n")
