@@ -72,6 +72,14 @@ fn a_watch_that_has_told_its_event() {
 }
 
 #[test]
+fn events_of_fanotify() {
+    lossy(
+        "events",
+        &["events that wait in a fanotify", "descriptor 4"],
+    );
+}
+
+#[test]
 fn a_write_hint() {
     lossy("hint", &["write hint", "memfd short-lived"]);
 }

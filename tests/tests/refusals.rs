@@ -113,7 +113,7 @@ fn words_on_a_connection_that_waits() {
 
 #[test]
 fn events_of_fanotify() {
-    refused("fanotify", &["descriptor 4", "events wait"]);
+    refused("fanotify", &["descriptor 4", "events wait", "answer"]);
 }
 
 #[test]

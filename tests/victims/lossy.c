@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
@@ -20,10 +21,41 @@ static void *make_child(void *child)
 		pause();
 }
 
+/* A file of the folder that is marked. */
+static const char *marked(int number)
+{
+	char name[40];
+	snprintf(name, sizeof name, "marked/%d", number);
+	return victim_beside(name);
+}
+
+static void touch(int number)
+{
+	MUST(close(MUST(open(marked(number), O_WRONLY | O_CREAT, 0600))));
+}
+
+/* What is told of a file that is closed now is told, and nothing before it. */
+static void expect_event(int fan, int number)
+{
+	struct fanotify_event_metadata event;
+	struct stat told_of, wanted;
+	touch(number);
+	CHECK(read(fan, &event, sizeof event) == sizeof event, "no event: %s", strerror(errno));
+	fstat(event.fd, &told_of);
+	stat(marked(number), &wanted);
+	CHECK(event.mask == FAN_CLOSE_WRITE && told_of.st_ino == wanted.st_ino, "an event of another file");
+	CHECK(read(fan, &event, sizeof event) == -1 && errno == EAGAIN, "one event more");
+}
+
 int main(int argc, char **argv)
 {
 	victim_start(argc, argv);
 	const char *kind = argc > 2 ? argv[2] : "";
+	if (!strcmp(kind, "events")) {
+		MUST(mkdir(victim_beside("marked"), 0700));
+		for (int at = 0; at < 3; at++)
+			touch(at);
+	}
 	if (!strcmp(kind, "keyring")) {
 		MUST(syscall(SYS_keyctl, 0 /* GET_KEYRING_ID */, -2 /* of the process */, 1));
 		MUST(syscall(SYS_keyctl, 0, -1 /* of the thread */, 1));
@@ -44,6 +76,16 @@ int main(int argc, char **argv)
 			MUST(getsockname(both[one], (struct sockaddr *)&name, &length));
 		}
 		MUST(sendto(both[0], "x", 1, 0, (struct sockaddr *)&name, sizeof name));
+	} else if (!strcmp(kind, "events")) {
+		/* Two files are opened; the third is after the restore, and told. */
+		int fan = MUST(fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK, O_RDONLY));
+		MUST(fanotify_mark(fan, FAN_MARK_ADD, FAN_CLOSE_WRITE | FAN_EVENT_ON_CHILD, -1, victim_beside("marked")));
+		for (int at = 0; at < 2; at++)
+			touch(at);
+		victim_ready();
+		victim_wait();
+		expect_event(fan, 2);
+		return victim_pass();
 	} else if (!strcmp(kind, "hint")) {
 		uint64_t hint = 2;
 		int memory = MUST(memfd_create("short-lived", 0));

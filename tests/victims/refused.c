@@ -207,7 +207,7 @@ static void waiting_check(void)
 
 static void fanotify_up(void)
 {
-	fd = MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY));
+	fd = MUST(fanotify_init(FAN_CLASS_CONTENT, O_RDONLY));
 	MUST(fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN | FAN_EVENT_ON_CHILD, -1, victim_beside(".")));
 	MUST(close(MUST(open(victim_beside("created"), O_WRONLY | O_CREAT, 0600))));
 }

@@ -238,9 +238,6 @@ fn huge_file(
     files: &mut FileTable,
 ) -> Result<VmaKind, Refused> {
     let refused = |reason: &str| Err((reason.into(), String::new()));
-    if !area.shared {
-        return refused("a private mapping of a file of huge pages (hugetlbfs) is not kept yet");
-    }
     let found = sys::file::statx_path(&terminated(path));
     let has_name = found.is_ok_and(|found| (found.dev, found.ino) == (area.dev, area.inode));
     match has_name {

@@ -90,6 +90,8 @@ pub enum Lost {
     SocketError,
     /// Times and processes of the last uses of objects of System V.
     IpcTimes,
+    /// Events that wait in a fanotify.
+    FanotifyEvents,
     /// What comes with the signal that tells of a message.
     QueueNoticeValue,
     /// Which thread of its parent made a process.
@@ -299,7 +301,8 @@ mod tests {
             Some(Lost::UnknownState) => Some(Lost::Datagrams),
             Some(Lost::Datagrams) => Some(Lost::SocketError),
             Some(Lost::SocketError) => Some(Lost::IpcTimes),
-            Some(Lost::IpcTimes) => Some(Lost::QueueNoticeValue),
+            Some(Lost::IpcTimes) => Some(Lost::FanotifyEvents),
+            Some(Lost::FanotifyEvents) => Some(Lost::QueueNoticeValue),
             Some(Lost::QueueNoticeValue) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };

@@ -397,7 +397,7 @@ impl FileTable {
                 FileKind::PidFd(self.pidfd(&numbers, &seen.own, seen.stat.ino, (pid, seen.fd)))
             }
             (Class::Inotify, kind) => self.inotify(kind, &seen.own)?,
-            (Class::Fanotify, kind) => self.fanotify(kind, &seen.own)?,
+            (Class::Fanotify, kind) => self.fanotify(kind, (&seen.own, seen.fd))?,
             (Class::Namespace, _) => {
                 FileKind::Namespace(namespaces::namespace(&seen.link, flags, self.namespaces)?)
             }

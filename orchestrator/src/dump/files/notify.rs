@@ -5,7 +5,8 @@ use super::{FileTable, Refused, fetch, irmap};
 use crate::procfs::fdinfo;
 use crate::procfs::mountinfo::{self, Mount};
 use crate::snapshot::*;
-use crate::sys::{Pid, fd as kernel, file, handle};
+use crate::support::{Loss, Lost};
+use crate::sys::{Pid, RemoteFd, fd as kernel, file, handle};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +15,9 @@ use std::path::Path;
 
 /// Bits of a device number as the kernel packs it (`MINORBITS`, `linux/kdev_t.h`).
 const MINOR_BITS: u32 = 20;
+
+/// `FAN_CLASS_CONTENT`, `FAN_CLASS_PRE_CONTENT` (`linux/fanotify.h`): it may be asked whether something is allowed.
+const ASKED_FIRST: u32 = 0xc;
 
 impl FileTable {
     /// Returns an inotify.
@@ -47,20 +51,24 @@ impl FileTable {
     /// Returns a fanotify.
     ///
     /// # Errors
-    /// With reason and remedy: events wait in it, or what it watches cannot be found.
+    /// With reason and remedy: events wait in it that are to be answered, or what it watches cannot be found.
     pub(super) fn fanotify(
         &mut self,
         info: fdinfo::Kind,
-        own: &OwnedFd,
+        (own, fd): (&OwnedFd, RemoteFd),
     ) -> Result<FileKind, Refused> {
         let fdinfo::Kind::Fanotify(told) = info else {
             return Err(("the kernel does not say what it is".into(), String::new()));
         };
         if waiting(own)? != 0 {
-            return Err((
-                "events wait in it, which nobody can put back".into(),
-                "try again when the program has read them".into(),
-            ));
+            if told.flags & ASKED_FIRST != 0 {
+                return Err((
+                    "events wait in it, and whoever caused one may wait for its answer".into(),
+                    "try again when the program has read them".into(),
+                ));
+            }
+            let what = format!("in descriptor {fd}");
+            self.losses.push(Loss::with(Lost::FanotifyEvents, what));
         }
         let mut fanotify = Fanotify {
             init_flags: told.flags,
