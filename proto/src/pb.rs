@@ -1080,6 +1080,22 @@ pub struct ExtThread {
     /// ARCH_GET_CPUID is 0 (Linux 4.12): CPUID raises SIGSEGV.
     #[prost(bool, optional, tag = "17")]
     pub cpuid_faults: ::core::option::Option<bool>,
+    /// What the thread has of its own: unshare(2) with CLONE_FS. The set names "thread-directories" then.
+    #[prost(message, optional, tag = "18")]
+    pub fs: ::core::option::Option<ExtFs>,
+}
+/// Working directory, root and umask.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtFs {
+    /// Id in files.img.
+    #[prost(uint32, required, tag = "1")]
+    pub cwd: u32,
+    /// Id in files.img.
+    #[prost(uint32, required, tag = "2")]
+    pub root: u32,
+    /// umask(2).
+    #[prost(uint32, required, tag = "3")]
+    pub umask: u32,
 }
 /// Of mm_entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

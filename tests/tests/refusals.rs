@@ -264,11 +264,6 @@ fn a_thread_with_descriptors_of_its_own() {
 }
 
 #[test]
-fn a_thread_with_a_working_directory_of_its_own() {
-    refused("thread-fs", &["working directory of thread"]);
-}
-
-#[test]
 fn a_thread_in_a_network_of_its_own() {
     refused("thread-network", &["net namespace of thread"]);
 }

@@ -164,6 +164,7 @@ victims! {
     counter: "counter" Dynamic,
     counter_static: "counter" Static,
     threads: "threads" Dynamic,
+    threadfs: "threadfs" Dynamic,
     timers: "timers" Dynamic,
     signals: "signals" Dynamic,
     files: "files" Dynamic,

@@ -38,8 +38,6 @@ static void *apart(void *unused)
 	MUST(unshare(thread_unshares));
 	if (thread_unshares == CLONE_FILES)
 		MUST(dup2(0, 500));
-	if (thread_unshares == CLONE_FS)
-		MUST(chdir("/"));
 	pthread_barrier_wait(&barrier);
 	while (!done)
 		usleep(10000);
@@ -420,7 +418,6 @@ static void key_check(void)
 }
 
 static void files_up(void) { thread_with(CLONE_FILES); }
-static void fs_up(void) { thread_with(CLONE_FS); }
 static void network_up(void) { thread_with(CLONE_NEWNET); }
 static void thread_check(void) { done = 1; }
 
@@ -455,7 +452,6 @@ static const struct {
 	{"foreign", foreign_up, foreign_check},
 	{"key", key_up, key_check},
 	{"thread-files", files_up, thread_check},
-	{"thread-fs", fs_up, thread_check},
 	{"thread-network", network_up, thread_check},
 };
 

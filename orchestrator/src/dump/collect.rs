@@ -186,9 +186,9 @@ fn collect_tree(
     relations::refuse_shared_sockets(&tasks, &files.files, &mut refusals);
     relations::refuse_shared_outside(&tree.living[0], &mut refusals);
     let has_own_session = relations::settle(&mut tasks, &dead, settings.shell_job, &mut refusals)?;
-    if has_own_session && settings.portable && !settings.shell_job {
-        refusals.push(relations::refuse_portable(&tasks[0].task));
-    }
+    relations::refuse_own_directories(&tasks, settings.portable, &mut refusals);
+    let is_lost = has_own_session && settings.portable && !settings.shell_job;
+    refusals.extend(is_lost.then(|| relations::refuse_portable(&tasks[0].task)));
     if refusals.is_empty() {
         let place = (&files.terminals[..], has_own_session);
         relations::refuse_unborn(&tasks, &dead, place, &mut refusals);

@@ -232,7 +232,13 @@ pub fn collect(
     let pid = frozen.pid();
     let stat = procfs::stat::read(pid)?;
     let leader = &frozen.threads()[0];
-    let (threads, umask) = threads(frozen, filters, refusals)?;
+    let (mut threads, umask) = threads(frozen, filters, refusals)?;
+    for thread in &mut threads {
+        if let Some(own) = &mut thread.fs {
+            // The folder of a thread is there under its own number too.
+            *own = fs(Pid(thread.tid), own.umask, files, refusals)?;
+        }
+    }
     Ok(Task {
         pid: pid.0,
         ppid: stat.ppid,

@@ -196,6 +196,31 @@ pub fn settle(
     Ok(outside.contains(&root_sid) && !theirs.contains_key(&root_sid))
 }
 
+/// Refuses threads with directories of their own where the peer is to restore them, which it does not, or where others have the
+/// descriptors of their process too.
+pub fn refuse_own_directories(tasks: &[TaskFacts], is_portable: bool, refusals: &mut Vec<Refusal>) {
+    let shared = |ids: &TaskIds| {
+        let all = tasks
+            .iter()
+            .filter(|other| other.task.ids.files == ids.files);
+        all.count() > 1
+    };
+    for task in tasks.iter().map(|facts| &facts.task) {
+        let (reason, remedy) = match shared(&task.ids) {
+            true => ("others share the descriptors of its process", ""),
+            false if is_portable => ("CRIU does not restore it", "dump without --portable"),
+            false => continue,
+        };
+        let own = task.threads.iter().filter(|thread| thread.fs.is_some());
+        refusals.extend(own.map(|thread| Refusal {
+            task: task.pid,
+            object: format!("working directory of thread {}", thread.tid),
+            reason: format!("it has a directory, root and umask of its own, and {reason}"),
+            remedy: remedy.into(),
+        }));
+    }
+}
+
 /// Refuses the root's own session without its leader in a set that the peer is to restore: it never ends that.
 pub fn refuse_portable(root: &Task) -> Refusal {
     Refusal {

@@ -170,6 +170,11 @@ pub fn collect(
         ioprio: by_number.ioprio,
         creds: creds(status),
         seccomp,
+        // Where it stands is found out with the files.
+        fs: by_number.has_own_fs.then(|| Fs {
+            umask: status.umask.unwrap_or_default(),
+            ..Fs::default()
+        }),
         syscall_dispatch: dispatch.map(|dispatch| SyscallDispatch {
             mode: dispatch.mode,
             offset: dispatch.offset,
@@ -191,10 +196,6 @@ fn refuse_own(
     let mut reasons = of_processor(status);
     if by_number.has_own_files {
         reasons.push(("descriptors", "it has a table of its own"));
-    }
-    if by_number.has_own_fs {
-        let own = "it has a directory, root and umask of its own";
-        reasons.push(("working directory", own));
     }
     if ptrace::get_regset_of(tid, ptrace::NT_386_IOPERM, 8, &mut Vec::new()).is_ok() {
         reasons.push(("I/O ports", "ioperm has opened some"));

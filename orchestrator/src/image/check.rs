@@ -236,6 +236,18 @@ fn references(task: &Task, files: &[OpenFile]) -> Result<()> {
         by_path(files, fs.cwd).map_err(|wrong| wrong.of("working directory").at(&image, "fs"))?;
         by_path(files, fs.root).map_err(|wrong| wrong.of("root").at(&image, "fs"))?;
     }
+    for (index, thread) in task.threads.iter().enumerate() {
+        let Some(fs) = &thread.fs else {
+            continue;
+        };
+        let image = format!("core-{}.img", thread.tid);
+        let at = |wrong: Wrong| wrong.of("directories of its own").at(&image, "thread");
+        if index == 0 {
+            return Err(at(Wrong::new("the first thread has those of its process")));
+        }
+        by_path(files, fs.cwd).map_err(at)?;
+        by_path(files, fs.root).map_err(at)?;
+    }
     if let Some(mm) = &task.mm {
         memory(mm, files)
             .map_err(|wrong| wrong.at(&format!("mm-{pid}.img"), format!("task {pid}")))?;
@@ -290,7 +302,9 @@ fn used(snapshot: &Snapshot) -> BTreeSet<FileId> {
     let mut used = BTreeSet::new();
     for task in &snapshot.tasks {
         used.extend(task.fds.iter().map(|entry| entry.file));
-        used.extend(task.fs.iter().flat_map(|fs| [fs.cwd, fs.root]));
+        let of_threads = task.threads.iter().filter_map(|thread| thread.fs.as_ref());
+        let directories = task.fs.iter().chain(of_threads);
+        used.extend(directories.flat_map(|fs| [fs.cwd, fs.root]));
         if let Some(mm) = &task.mm {
             used.insert(mm.exe);
             used.extend(mm.vmas.iter().filter_map(|vma| file_of(vma.kind)));

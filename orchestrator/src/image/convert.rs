@@ -20,7 +20,7 @@ use super::pages;
 use super::read::{ImageSet, read};
 use super::write::{
     IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PARENT_TASK_PAGES,
-    is_of_memory,
+    has_own_directories, is_of_memory,
 };
 use crate::memory::output::{PageOutput, Sink};
 use crate::plan::inherit;
@@ -52,6 +52,16 @@ pub fn convert(from: &Path, to: &Path, form: Form) -> Result<u64> {
     if form == Form::Portable && !set.snapshot.posix_queues.is_empty() {
         let what = "POSIX message queues";
         return Err(Error::NotPortable { what });
+    }
+    if form == Form::Portable && has_own_directories(&set.snapshot) {
+        return Err(Error::NotPortable {
+            what: "threads with directories of their own",
+        });
+    }
+    if form == Form::Portable && set.snapshot.origin.has_own_session {
+        return Err(Error::NotPortable {
+            what: "a session whose leader has gone",
+        });
     }
     let mut conversion = Conversion {
         set: &set,

@@ -70,6 +70,11 @@ fn of_task(task: &Task, files: &[OpenFile], list: &mut List) {
                 "this machine cannot run it",
             );
         }
+        if let Some(fs) = &thread.fs {
+            let of = |what| format!("{what} of thread {}", thread.tid);
+            list.check_file(of("working directory"), fs.cwd, files);
+            list.check_file(of("root"), fs.root, files);
+        }
     }
     for entry in &task.fds {
         list.check_file(format!("descriptor {}", entry.fd), entry.file, files);

@@ -94,13 +94,21 @@ pub(super) fn fs_to_record(fs: &Fs) -> pb::FsEntry {
 
 /// Returns the fact in `record`.
 pub(super) fn fs_from_record(record: &pb::FsEntry) -> Checked<Fs> {
-    let umask = record.umask.unwrap_or(0);
+    fs_of([record.cwd_id, record.root_id], record.umask.unwrap_or(0))
+}
+
+/// Returns the fact in the record of a thread's own.
+pub(super) fn own_fs_from_record(record: &pb::ExtFs) -> Checked<Fs> {
+    fs_of([record.cwd, record.root], record.umask)
+}
+
+fn fs_of([cwd, root]: [u32; 2], umask: u32) -> Checked<Fs> {
     if umask > 0o777 {
         return wrong!("umask {umask:#o} has bits that no mask has");
     }
     Ok(Fs {
-        cwd: FileId(record.cwd_id),
-        root: FileId(record.root_id),
+        cwd: FileId(cwd),
+        root: FileId(root),
         umask,
     })
 }

@@ -176,6 +176,11 @@ fn ext_to_record(thread: &Thread) -> pb::ExtThread {
         selector: dispatch.selector,
     };
     pb::ExtThread {
+        fs: thread.fs.map(|fs| pb::ExtFs {
+            cwd: fs.cwd.0,
+            root: fs.root.0,
+            umask: fs.umask,
+        }),
         syscall_dispatch: thread.syscall_dispatch.as_ref().map(dispatch),
         store_bypass,
         indirect_branch,
@@ -188,6 +193,11 @@ fn ext_to_record(thread: &Thread) -> pb::ExtThread {
 fn ext_from_record(ext: &pb::ExtThread, thread: &mut Thread) -> Checked<()> {
     thread.speculation = [ext.store_bypass, ext.indirect_branch, ext.l1d_flush];
     thread.xcomp_permission = ext.xcomp_permission.unwrap_or(0);
+    thread.fs = ext
+        .fs
+        .as_ref()
+        .map(super::task::own_fs_from_record)
+        .transpose()?;
     let Some(dispatch) = &ext.syscall_dispatch else {
         return Ok(());
     };

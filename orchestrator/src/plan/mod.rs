@@ -12,6 +12,7 @@ pub mod arena;
 mod birth;
 mod confinement;
 mod descriptors;
+mod directories;
 mod early;
 pub mod family;
 mod fds;

@@ -4,7 +4,7 @@ use super::joint::HANDLERS;
 use super::program::Object;
 use super::task::Making;
 use crate::objects::{attributes, limits, signals, timerfd, timers};
-use crate::snapshot::{FileId, FileKind};
+use crate::snapshot::FileKind;
 
 /// Adds what makes it the leader it was. A root that led neither session nor group joins the caller's.
 pub fn plan_session(m: &mut Making<'_>) {
@@ -113,41 +113,6 @@ pub fn plan_attributes(m: &mut Making<'_>) {
     attributes::plan::plan_process(&mut m.b, (m.own.task, is_callers), m.host, m.report);
     if !m.joint.follows(m.own.member, HANDLERS) {
         signals::plan::plan_actions(&mut m.b, &m.own.task.sigactions);
-    }
-}
-
-/// Adds the working directory, the root and the umask. What is opened by path is open before.
-pub fn plan_fs(m: &mut Making<'_>) {
-    if let Some(path) = directory(m, m.own.fs.cwd, "working directory") {
-        name(m, "working directory", &path);
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
-        let fd = m.b.open_path(&path, flags as u32);
-        m.b.call_returns(libc::SYS_fchdir, &[fd as u64], 0);
-        m.b.close(fd);
-    }
-    if let Some(path) = directory(m, m.own.fs.root, "root")
-        && path != b"/"
-    {
-        name(m, "root", &path);
-        let at = m.b.put_cstr(&path);
-        m.b.call_returns(libc::SYS_chroot, &[at], 0);
-    }
-    m.b.object(Object::Task("umask"));
-    m.b.call(libc::SYS_umask, &[u64::from(m.own.fs.umask)]);
-}
-
-fn name(m: &mut Making<'_>, what: &str, path: &[u8]) {
-    let path = String::from_utf8_lossy(path);
-    m.b.object(Object::Named(format!("{what}: {path}")));
-}
-
-fn directory(m: &mut Making<'_>, id: FileId, what: &str) -> Option<Vec<u8>> {
-    match m.files.get(&id).map(|file| &file.kind) {
-        Some(FileKind::Regular(file)) => Some(file.path.clone()),
-        _ => {
-            m.report.refuse(what, "its path is not in the images", "");
-            None
-        }
     }
 }
 

@@ -22,8 +22,8 @@ use super::sockets::{self, Phase, Script};
 use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, confinement, descriptors, heritage, ipc, lazy, memory, mm, notify, pidfds, process,
-    queues, rings, segments, short_lived, terminals, threads, vdso, watches,
+    birth, confinement, descriptors, directories, heritage, ipc, lazy, memory, mm, notify, pidfds,
+    process, queues, rings, segments, short_lived, terminals, threads, vdso, watches,
 };
 use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
 
@@ -273,7 +273,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     }
     process::plan_attributes(m);
     plan_turn_over(m, 3);
-    plan_directories(m);
+    let opened = plan_directories(m);
     if has_table {
         notify::plan_watches(m);
     }
@@ -281,7 +281,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     if has_table {
         pidfds::plan_late(m);
     }
-    plan_threads(m, met);
+    plan_threads(m, met, &opened);
 }
 
 /// Adds the address space with its private memory, unless the task shares that of its maker.
@@ -299,28 +299,32 @@ fn plan_space(m: &mut Making<'_>) -> Option<VdsoPlan> {
 }
 
 /// Adds working directory, root and umask. Where they are shared, everybody is done with paths before.
-fn plan_directories(m: &mut Making<'_>) {
+fn plan_directories(m: &mut Making<'_>) -> directories::Opened {
     if let Some([before, _]) = m.meetings.directories {
         plan_meeting(m, "all are done with paths", before);
     }
     plan_turn(m, 4);
+    let opened = directories::plan_open(m);
     if !m.joint.follows(m.own.member, FS) {
-        process::plan_fs(m);
+        directories::plan_fs(m);
     }
     plan_turn_over(m, 4);
     if let Some([_, after]) = m.meetings.directories {
         plan_meeting(m, "all are in their directories", after);
     }
+    opened
 }
 
 /// Adds what each thread has for itself, to the programs of all of them.
-fn plan_threads(m: &mut Making<'_>, met: u64) {
+fn plan_threads(m: &mut Making<'_>, met: u64, opened: &directories::Opened) {
     let confinement = confinement::Confinement::of(m);
     for (index, thread) in m.own.task.threads.iter().enumerate() {
         let is_leader = index == 0;
         threads::plan_own(m, thread);
+        directories::plan_thread(m, thread, opened);
         threads::plan_meeting(m, met);
         if is_leader {
+            directories::plan_close(m, opened);
             process::plan_signals_and_timers(m);
             descriptors::plan_owners(m);
             descriptors::plan_names_taken(m);

@@ -1,7 +1,7 @@
 //! A thread: registers and whatever else the kernel keeps per task_struct.
 
 use super::signal::QueuedSignal;
-use super::task::Creds;
+use super::task::{Creds, Fs};
 
 /// One thread of a task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Thread {
     pub creds: Creds,
     /// Seccomp mode.
     pub seccomp: SeccompMode,
+    /// Working directory, root and umask of its own; `None` = the process's.
+    pub fs: Option<Fs>,
     /// NUMA policy of the thread; `None` = default or not recorded.
     pub mempolicy: Option<MemPolicy>,
     /// Syscall user dispatch, where on.

@@ -198,7 +198,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Thread, "seccomp: strict mode, filters", Kept, ["PTRACE_SECCOMP_GET_FILTER, PTRACE_SECCOMP_GET_METADATA", "seccomp, under a tracer that suspends them", "seccomp_filter, thread_core_entry.seccomp_mode"], ("tests/victims/confined.c", "add_strictest")),
     refused(Thread, "seccomp: filters that ask a listener", "PTRACE_SECCOMP_GET_FILTER", (REFUSALS, "fn a_seccomp_filter_with_a_listener")),
     refused(Thread, "descriptor table of its own", "KCMP_FILES", (REFUSALS, "fn a_thread_with_descriptors_of_its_own")),
-    refused(Thread, "working directory, root, umask of its own", "KCMP_FS", (REFUSALS, "fn a_thread_with_a_working_directory_of_its_own")),
+    row(Thread, "working directory, root, umask of its own", Kept, ["kcmp, cwd, root, status", "unshare, chroot, fchdir, umask", "ext_thread.fs"], ("tests/victims/threadfs.c", "CLONE_FS")),
     refused(Thread, "namespaces of its own", "task/TID/ns", (REFUSALS, "fn a_thread_in_a_network_of_its_own")),
     refused(Thread, "I/O ports", "NT_386_IOPERM", (OF_THREAD, "NT_386_IOPERM")),
     refused(Thread, "shadow stack", "status (6.6)", (OF_THREAD, "fn settings_of_the_processor_are_refused")),

@@ -378,6 +378,7 @@ fn thread(tid: i32) -> Thread {
         pdeath_signal: 15,
         creds: creds(),
         seccomp: SeccompMode::Strict,
+        fs: None,
         mempolicy: Some(MemPolicy {
             mode: 3,
             nodes: vec![1],

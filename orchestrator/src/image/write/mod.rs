@@ -23,6 +23,7 @@ use crate::wire;
 pub use names::is_image;
 pub(super) use names::{INVENTORY, is_of_memory, note_name, stream_name};
 use names::{is_note, is_of_a_set, pages_name};
+pub(super) use records::has_own_directories;
 
 /// Format 1.1.
 pub(super) const IMG_VERSION: u32 = 2;
@@ -38,13 +39,16 @@ pub(super) const PAGE_BATCHES: &str = "page-batches";
 pub(super) const SHARED_SPACES: &str = "shared-address-spaces";
 /// POSIX message queues.
 pub(super) const POSIX_QUEUES: &str = "posix-message-queues";
+/// Threads with a working directory, root and umask of their own.
+pub(super) const THREAD_DIRECTORIES: &str = "thread-directories";
 /// All extensions that this build knows.
-pub(super) const EXTENSIONS: [&str; 5] = [
+pub(super) const EXTENSIONS: [&str; 6] = [
     PARENT_TASK_PAGES,
     PAGE_FILES,
     PAGE_BATCHES,
     SHARED_SPACES,
     POSIX_QUEUES,
+    THREAD_DIRECTORIES,
 ];
 /// `network_lock_method` of the inventory: iptables, or that nobody is told to unlock.
 pub(super) const IPTABLES: u32 = 0;

@@ -8,7 +8,7 @@ use proto::{kinds, pb};
 use super::names::{INVENTORY, note_name, pages_name, stream_name};
 use super::{
     FD_CLOEXEC, IMG_VERSION, IPTABLES, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
-    PARENT_TASK_PAGES, POSIX_QUEUES, PreDumpMode, SHARED_SPACES, SKIP, run_id,
+    PARENT_TASK_PAGES, POSIX_QUEUES, PreDumpMode, SHARED_SPACES, SKIP, THREAD_DIRECTORIES, run_id,
 };
 use crate::image::codec::encode;
 use crate::image::error::{Result, Wrong};
@@ -364,6 +364,7 @@ fn extensions(snapshot: &Snapshot, packed: bool) -> Vec<String> {
         (packed, PAGE_BATCHES),
         (has_joint, SHARED_SPACES),
         (!snapshot.posix_queues.is_empty(), POSIX_QUEUES),
+        (has_own_directories(snapshot), THREAD_DIRECTORIES),
     ];
     let used = used.into_iter().filter(|(is_used, _)| *is_used);
     used.map(|(_, name)| name.to_string()).collect()
@@ -397,4 +398,10 @@ fn fd_records(
         })
     };
     fds.iter().map(record).collect()
+}
+
+/// Returns whether a thread has directories of its own.
+pub(in crate::image) fn has_own_directories(snapshot: &Snapshot) -> bool {
+    let threads = snapshot.tasks.iter().flat_map(|task| &task.threads);
+    threads.into_iter().any(|thread| thread.fs.is_some())
 }
