@@ -58,6 +58,7 @@ static void setting(const char *name, char *value, int is_write)
 
 static void set_up(void)
 {
+	/* Small: what all queues of a user may take together is limited. */
 	struct mq_attr attributes = {0, 6, 300, 0};
 	for (int at = 0; at < 5; at++) {
 		snprintf(names[at], sizeof names[at], "/victim-%d-%c", getpid(), 'a' + at);
@@ -78,7 +79,7 @@ static void set_up(void)
 	nameless[1] = MUST(mq_open(names[1], O_RDONLY | O_NONBLOCK));
 	MUST(mq_unlink(names[1]));
 	post(nameless[0], "without a name", 1);
-	told = MUST(mq_open(names[2], O_CREAT | O_EXCL | O_RDWR, 0600, NULL));
+	told = MUST(mq_open(names[2], O_CREAT | O_EXCL | O_RDWR, 0600, &attributes));
 	struct sigaction action = {.sa_sigaction = on_told, .sa_flags = SA_SIGINFO};
 	MUST(sigaction(TOLD, &action, NULL));
 	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = TOLD};
@@ -88,7 +89,7 @@ static void set_up(void)
 		/* Larger than the settings allow by now, of another owner, and open nowhere. */
 		setting("msgsize_max", "20000", 1);
 		setting("msg_max", "50", 1);
-		struct mq_attr large = {0, 40, 9000, 0};
+		struct mq_attr large = {0, 12, 9000, 0};
 		MUST(seteuid(1000));
 		mqd_t queue = MUST(mq_open(names[4], O_CREAT | O_EXCL | O_RDWR, 0622, &large));
 		MUST(seteuid(0));
@@ -161,7 +162,7 @@ static void check(pid_t pid)
 		}
 		mqd_t queue = mq_open(names[4], O_RDONLY);
 		CHECK(queue >= 0, "the one that nobody has open: %s", strerror(errno));
-		expect_attributes(queue, 0, 40, 9000, 1);
+		expect_attributes(queue, 0, 12, 9000, 1);
 		fstat(queue, &is);
 		CHECK((is.st_mode & 07777) == 0600 && is.st_uid == 1000, "mode %o of %d", is.st_mode, is.st_uid);
 		expect(queue, "nobody has me open", 3);
