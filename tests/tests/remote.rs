@@ -1,7 +1,9 @@
 //! Rounds of dumps whose pages go to a page server: the chain is made there.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Server, Victim, assert_refused, root, run, said, skip};
+use integration_tests::{
+    Images, Program, Server, Victim, assert_refused, root, run, said, skip, steadily,
+};
 use orchestrator::image;
 use orchestrator::memory::dirty::Method;
 use std::fs::File;
@@ -132,6 +134,10 @@ fn a_chain_is_made_in_common_folders() {
 /// A server that has no set before gets all pages; one whose set before lacks pages fails, and the program runs on.
 #[test]
 fn a_server_without_the_set_before_gets_all() {
+    steadily(a_server_without_the_set_before_gets_all_once);
+}
+
+fn a_server_without_the_set_before_gets_all_once() {
     if !has_rounds() {
         return;
     }

@@ -1,7 +1,9 @@
 //! Page servers and sources of lazy pages that show certificates, and ask for them.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Server, Victim, assert_refused, root, run, said};
+use integration_tests::{
+    Images, Program, Server, Victim, assert_refused, root, run, said, steadily,
+};
 use orchestrator::image;
 use orchestrator::memory::dirty::Method;
 use rcgen::{
@@ -102,6 +104,10 @@ fn start(name: &str, args: &[&str]) -> Option<Victim> {
 /// Rounds and the dump by TLS; the pages do not cross in the open.
 #[test]
 fn a_chain_goes_by_tls() {
+    steadily(a_chain_goes_by_tls_once);
+}
+
+fn a_chain_goes_by_tls_once() {
     let Some(mut victim) = start("counter", &[]) else {
         return;
     };
@@ -192,6 +198,10 @@ fn who_is_not_trusted_gets_nothing() {
 /// The name is nobody's business where that is said; files that are missing or say nothing are errors before all else.
 #[test]
 fn names_and_files() {
+    steadily(names_and_files_once);
+}
+
+fn names_and_files_once() {
     let Some(mut victim) = start("counter", &[]) else {
         return;
     };

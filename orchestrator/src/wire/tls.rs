@@ -9,8 +9,7 @@ use rustls::client::{ClientConnection, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, InvalidDnsNameError, PrivateKeyDer, ServerName,
-    UnixTime,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
 use rustls::server::{ServerConnection, WebPkiClientVerifier};
 use rustls::{
@@ -157,7 +156,7 @@ impl Tls {
             }
         };
         let name = ServerName::try_from(name.to_string());
-        let name = name.map_err(|error: InvalidDnsNameError| io::Error::other(error))?;
+        let name = name.map_err(io::Error::other)?;
         let connection = ClientConnection::new(self.client.clone(), name);
         let mut connection = connection.map_err(io::Error::other)?;
         let mut socket = socket;
