@@ -13,8 +13,11 @@ use core::sync::atomic::Ordering;
 /// Puts this thread back.
 ///
 /// # Safety
-/// The slot's frame was prepared for this thread, and the cleanup operations of the control block are readable.
+/// The slot's frame was prepared for this thread, or is none as this is a copy, and the cleanup operations of the control block are readable.
 pub unsafe fn cure(slot: &Slot, control: &Control) -> ! {
+    if slot.frame == 0 {
+        crate::copy::end();
+    }
     slot.cured.store(1, Ordering::Release);
     let count = match slot.confined {
         0 => control.cleanup_count.swap(0, Ordering::AcqRel),

@@ -10,6 +10,7 @@
     reason = "works on memory by addresses that the orchestrator wrote"
 )]
 
+mod copy;
 mod cure;
 mod special;
 
@@ -21,7 +22,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 /// System-call numbers (`linux/unistd.h`).
 mod nr {
     pub const RT_SIGRETURN: u64 = 15;
+    pub const CLONE: u64 = 56;
+    pub const EXIT: u64 = 60;
+    pub const WAIT4: u64 = 61;
     pub const FUTEX: u64 = 202;
+    pub const EXIT_GROUP: u64 = 231;
     pub const FUTEX_WAITV: u64 = 449;
 }
 
@@ -168,6 +173,8 @@ unsafe fn perform(op: &Op, args: &[u64; 6], results: *mut i64) -> i64 {
         number::COPY => unsafe { special::copy(args[0], args[1], args[2]) },
         // SAFETY: the batch's author answers for the address.
         number::STORE32 => unsafe { special::store32(args[0], args[1]) },
+        // SAFETY: the batch's author answers for the slot and both stacks.
+        number::COPY_SPACE => unsafe { copy::copy_space(args[0], args[1], args[2]) },
         _ => {
             let _ = results;
             -38

@@ -1511,6 +1511,16 @@ pub struct ExtNetSetting {
     #[prost(bytes = "vec", required, tag = "2")]
     pub value: ::prost::alloc::vec::Vec<u8>,
 }
+/// Of dump_stats_entry: of a dump whose tree ran on while a copy of its memory was written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtDumpStats {
+    /// Private pages that were written from copies.
+    #[prost(uint64, optional, tag = "1")]
+    pub pages_copied: ::core::option::Option<u64>,
+    /// Private pages that were written while the tree stood still.
+    #[prost(uint64, optional, tag = "2")]
+    pub pages_frozen: ::core::option::Option<u64>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RlimitEntry {
     #[prost(uint64, required, tag = "1")]
@@ -3706,6 +3716,9 @@ pub struct DumpStatsEntry {
     pub shpages_skipped_parent: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "14")]
     pub shpages_written: ::core::option::Option<u64>,
+    /// What the peer does not count.
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtDumpStats>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RestoreStatsEntry {

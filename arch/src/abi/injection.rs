@@ -50,7 +50,8 @@ pub struct Slot {
     pub confined: u32,
     /// Address of [`Control`].
     pub control: u64,
-    /// Address of the signal frame that brings the thread back (the stack pointer for `rt_sigreturn`).
+    /// Address of the signal frame that brings the thread back (the stack pointer for `rt_sigreturn`); 0 for a copy of a
+    /// process, which ends instead.
     pub frame: u64,
     /// Raw result of the operation that failed the batch.
     pub failure: AtomicI64,

@@ -89,6 +89,9 @@ pub mod special {
     /// Makes reads that others make too: the `args[2]` reads at `args[1]`, each four words that are the arguments of a
     /// [`READ_FULL`], are taken one by one by the number at `args[0]`, a `u32` that all share. Result: bytes read here.
     pub const READ_SHARED: u16 = 0x800a;
+    /// Copies the address space of this process into a process that is a child of nobody here, and serves the slot at
+    /// `args[0]`. Its maker stands on the stack whose upper end is `args[1]`, and it on that of `args[2]`. Result: its number.
+    pub const COPY_SPACE: u16 = 0x800b;
     /// Name of a special operation, for printed plans.
     pub const fn name(nr: u16) -> &'static str {
         match nr {
@@ -103,6 +106,7 @@ pub mod special {
             EXIT => "exit",
             PTY => "pty",
             READ_SHARED => "read_shared",
+            COPY_SPACE => "copy_space",
             _ => "unknown",
         }
     }

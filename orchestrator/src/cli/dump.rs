@@ -23,7 +23,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         .tree
         .or(args.pid)
         .context("no process given: orchestrator dump PID")?;
-    let after = if args.leave_running {
+    let after = if args.leave_running || args.live {
         After::Run
     } else if args.leave_stopped {
         After::Stop
@@ -33,6 +33,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
     let settings = Settings {
         pid: Pid(pid),
         after,
+        live: args.live,
         file_locks: args.permissions.file_locks,
         ghost_limit: args.ghost_limit,
         external: args.permissions.external.clone(),

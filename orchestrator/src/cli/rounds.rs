@@ -37,6 +37,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
     let settings = Settings {
         pid: Pid(pid),
         after: After::Run,
+        live: false,
         file_locks: false,
         ghost_limit: 0,
         link_remap: false,
@@ -90,6 +91,16 @@ pub fn tell(stats: &DumpStats) {
         "Memory pages written: {}",
         stats.pages_written
     ));
+    if let Some(live) = stats.live {
+        say::line(format_args!(
+            "Memory pages written while it ran: {}",
+            live.pages_copied
+        ));
+        say::line(format_args!(
+            "Memory pages written while frozen: {}, and {} of shared memory",
+            live.pages_frozen, stats.shared_pages_written
+        ));
+    }
 }
 
 /// Takes superseded pages out of the parents of a set.

@@ -81,7 +81,8 @@ pub fn collect(
         // Beside all else: it has hundreds of settings.
         let is_own = namespaces.ids.net_ns == network::OWN;
         let network = is_own.then(|| scope.spawn(move || network::collect(Pid(namespaces.root))));
-        let areas = AreaReader::start(scope, &tree.living);
+        // The pages of a copy are looked at when the tree runs again.
+        let areas = AreaReader::start(scope, &tree.living, !settings.live);
         let namespace = Namespace {
             all: namespaces,
             network,
@@ -230,11 +231,15 @@ fn anonymous_kib(frozen: &Frozen) -> u64 {
 /// memory others read them, in the order of the processes, beside all else: for a tree two threads in turn.
 enum AreaReader {
     Here,
-    Beside(Vec<Receiver<procfs::Result<Areas>>>),
+    Beside(Vec<Receiver<procfs::Result<Areas>>>, bool),
 }
 
 impl AreaReader {
-    fn start<'scope>(scope: &'scope Scope<'scope, '_>, living: &[Frozen]) -> Self {
+    fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        living: &[Frozen],
+        with_pages: bool,
+    ) -> Self {
         if living.iter().map(anonymous_kib).sum::<u64>() < WORTH_A_THREAD {
             return Self::Here;
         }
@@ -251,7 +256,7 @@ impl AreaReader {
             });
             receive
         };
-        Self::Beside((0..lanes).map(start).collect())
+        Self::Beside((0..lanes).map(start).collect(), with_pages)
     }
 
     /// Returns the areas of a process, each in its turn, and what its pages are if they were looked at beside.
@@ -259,9 +264,9 @@ impl AreaReader {
         let pid = frozen.pid();
         match self {
             Self::Here => Ok((procfs::smaps::read(pid)?, None)),
-            Self::Beside(lanes) => {
+            Self::Beside(lanes, with_pages) => {
                 let pages = match anonymous_kib(frozen) {
-                    much if much >= WORTH_A_THREAD => scan::all_pages(pid)?,
+                    much if *with_pages && much >= WORTH_A_THREAD => scan::all_pages(pid)?,
                     _ => None,
                 };
                 let areas = lanes[index % lanes.len()].recv();

@@ -5,9 +5,9 @@ use super::collect::{Facts, TaskFacts};
 use super::outlet::Outlet;
 use super::tracking::Tracking;
 use crate::image::{DumpStats, ImageWriter};
-use crate::infect::Infected;
+use crate::infect::{Infected, Parasite};
 use crate::lazy::split;
-use crate::memory::select::Wanted;
+use crate::memory::select::{Take, Wanted};
 use crate::memory::{
     self, Tally, drain,
     frames::{self, Parted},
@@ -48,89 +48,139 @@ pub struct Drains<'a> {
     pub portable: bool,
     /// Pages that can come later are left where they are.
     pub lazy: bool,
+    /// The first page file: it was made before the tree stood still.
+    pub first: Option<PageOutput>,
+    /// Number of the next.
+    pub next_id: u32,
 }
 
-/// Writes all memory to page files. The first of the root was made before the tree stood still. Pages that a child has in
-/// common with its parent are stored once, and much memory goes to two files, unless the set is to be `portable`; pages that
-/// the set before has are not stored.
+/// Writes all memory to page files. Pages that a child has in common with its parent are stored once, and much memory goes to
+/// two files, unless the set is to be `portable`; pages that the set before has are not stored: `unwritten` is what of each
+/// process was not written since.
 ///
 /// # Errors
 /// Memory cannot be read, or a file not written.
 pub fn drain_all(
     infected: &mut [Infected],
     facts: &mut Facts,
-    root_pages: PageOutput,
-    drains: Drains<'_>,
+    drains: &mut Drains<'_>,
+    unwritten: &[Vec<[u64; 2]>],
 ) -> Result<Drained, Error> {
-    let Drains {
-        writer,
-        outlet,
-        tracking,
-        stats,
-        portable,
-        lazy,
-    } = drains;
     let begin = Instant::now();
     let mut drained = Drained::default();
     let mut tally = Tally::default();
-    let mut next_id = 1;
-    let mut root_pages = Some(root_pages);
-    let is_shared = !portable && outlet.takes_parents_pages();
-    let parted = find(infected, facts, (tracking, outlet), is_shared)?;
+    let own: Vec<Pid> = tasks(facts).iter().map(|task| Pid(task.pid)).collect();
+    let parted = find(&own, facts, (drains, unwritten), Take::All)?;
     let all = tasks(facts);
-    let ranges = all.iter().map(|task| match lazy {
+    let ranges = all.iter().map(|task| match drains.lazy {
         true => split::ranges(task, &all),
         false => Vec::new(),
     });
     let ranges: Vec<Vec<[u64; 2]>> = ranges.collect();
     for (index, parted) in parted.into_iter().enumerate() {
-        let Parted { own, common } = leave(parted, &ranges[index]);
         if has_space_of_another(&facts.tasks, index) {
             // Its pages are with the first of those who share them.
             drained.private.push(Vec::new());
             continue;
         }
+        let parted = leave(parted, &ranges[index]);
         let task = &facts.tasks[index].task;
+        let runs = drains.write(&mut infected[index], task, parted, &mut tally)?;
+        drained.private.push(runs);
+    }
+    drains.shared(facts, &mut drained)?;
+    drains.outlet.close()?;
+    drains.count(&tally, begin);
+    Ok(drained)
+}
+
+impl Drains<'_> {
+    /// Begins the page files of a process whose pages are these.
+    fn outputs(&mut self, task: &Task, own: &[Wanted]) -> Result<Vec<PageOutput>, Error> {
         let holder = || Holder::Task(task.pid as u32);
-        let mut outputs = match root_pages.take() {
+        let mut outputs = match self.first.take() {
             Some(pages) => vec![pages],
-            None => vec![outlet.output(writer, holder(), next_id)?],
+            None => vec![self.output(holder())?],
         };
-        next_id += 1;
         let is_file = outputs[0].fd().is_some();
-        while is_file && !portable && outputs.len() < drain::lanes(&own) {
-            outputs.push(outlet.output(writer, holder(), next_id)?);
-            next_id += 1;
+        while is_file && !self.portable && outputs.len() < drain::lanes(own) {
+            outputs.push(self.output(holder())?);
         }
-        let in_parent = common.iter().filter(|run| run.at == PageLocation::Parent);
-        stats.pages_skipped_parent += in_parent.map(|run| run.pages).sum::<u64>();
         if let Some(mm) = &task.mm {
             for output in &mut outputs {
                 output.set_lazy(|| super::outlet::lazy(&mm.vmas));
             }
         }
+        Ok(outputs)
+    }
+
+    fn output(&mut self, holder: Holder) -> Result<PageOutput, Error> {
+        let output = self.outlet.output(self.writer, holder, self.next_id)?;
+        self.next_id += 1;
+        Ok(output)
+    }
+
+    /// Writes the pages of a process, whose memory `host` has, and returns where all of them lie.
+    pub(super) fn write(
+        &mut self,
+        host: &mut impl Parasite,
+        task: &Task,
+        Parted { own, common }: Parted,
+        tally: &mut Tally,
+    ) -> Result<Vec<PageRun>, Error> {
+        let in_parent = common.iter().filter(|run| run.at == PageLocation::Parent);
+        self.stats.pages_skipped_parent += in_parent.map(|run| run.pages).sum::<u64>();
+        let mut outputs = self.outputs(task, &own)?;
         let common = frames::merged(common, Vec::new());
         outputs[0].set_known(&common);
-        drain::drain(&mut infected[index], &own, &mut outputs, &mut tally)?;
+        drain::drain(host, &own, &mut outputs, tally)?;
         let mut runs = Vec::new();
         for output in &mut outputs {
             output.finish()?;
             runs.extend(output.take_runs());
         }
         runs.sort_by_key(|run| run.start);
-        drained.private.push(frames::merged(runs, common));
+        Ok(frames::merged(runs, common))
     }
-    let mut shared_tally = Tally::default();
-    drained.ghosts = facts.files.write_ghosts(writer)?;
-    drained.shared = drain_shared(facts, (outlet, writer), next_id, &mut shared_tally)?;
-    outlet.close()?;
-    stats.memdump_us = super::micros(begin);
-    stats.memwrite_us = stats.memdump_us;
-    (stats.pages_scanned, stats.pages_written, stats.page_pipes) =
-        (tally.scanned, tally.written, tally.pipes);
-    (stats.shared_pages_scanned, stats.shared_pages_written) =
-        (shared_tally.scanned, shared_tally.written);
-    Ok(drained)
+
+    /// Writes shared memory and deleted files.
+    pub(super) fn shared(&mut self, facts: &mut Facts, drained: &mut Drained) -> Result<(), Error> {
+        let mut tally = Tally::default();
+        drained.ghosts = facts.files.write_ghosts(self.writer)?;
+        drained.shared = self.drain_shared(facts, &mut tally)?;
+        (
+            self.stats.shared_pages_scanned,
+            self.stats.shared_pages_written,
+        ) = (tally.scanned, tally.written);
+        Ok(())
+    }
+
+    pub(super) fn count(&mut self, tally: &Tally, begin: Instant) {
+        let stats = &mut self.stats;
+        stats.memdump_us = super::micros(begin);
+        stats.memwrite_us = stats.memdump_us;
+        (stats.pages_scanned, stats.pages_written, stats.page_pipes) =
+            (tally.scanned, tally.written, tally.pipes);
+    }
+}
+
+/// Returns what of each process was not written since the set before. Asked before a look at what there is: what comes to be
+/// between the two counts as written.
+pub(super) fn unwritten(
+    facts: &Facts,
+    tracking: &mut Tracking,
+) -> Result<Vec<Vec<[u64; 2]>>, Error> {
+    let mut all = Vec::new();
+    for (index, facts_of) in facts.tasks.iter().enumerate() {
+        let task = &facts_of.task;
+        all.push(match &task.mm {
+            Some(mm) if !has_space_of_another(&facts.tasks, index) => {
+                tracking.unwritten(Pid(task.pid), &mm.vmas)?
+            }
+            _ => Vec::new(),
+        });
+    }
+    Ok(all)
 }
 
 /// Has pages of these ranges, which ascend, left where they are instead of stored.
@@ -170,7 +220,7 @@ fn leave(parted: Parted, ranges: &[[u64; 2]]) -> Parted {
 }
 
 /// Returns whether a process shares its address space with one before it.
-fn has_space_of_another(tasks: &[TaskFacts], index: usize) -> bool {
+pub(super) fn has_space_of_another(tasks: &[TaskFacts], index: usize) -> bool {
     let vm = tasks[index].task.ids.vm;
     tasks[..index].iter().any(|facts| facts.task.ids.vm == vm)
 }
@@ -179,18 +229,19 @@ fn has_space_of_another(tasks: &[TaskFacts], index: usize) -> bool {
 type Child = (usize, Vec<[u64; 2]>);
 
 /// Finds what of each process is to be stored, what is as in its parent, where that may be said, and what is as in the set
-/// before.
-fn find(
-    infected: &[Infected],
+/// before. Of each process the memory is looked at in the one that `views` names.
+pub(super) fn find(
+    views: &[Pid],
     facts: &mut Facts,
-    (tracking, outlet): (&mut Tracking, &Outlet),
-    may_share: bool,
+    (drains, unwritten): (&Drains<'_>, &[Vec<[u64; 2]>]),
+    take: Take,
 ) -> Result<Vec<Parted>, Error> {
+    // What a copy has not is no part of anybody else's.
+    let may_share =
+        !drains.portable && drains.outlet.takes_parents_pages() && take != Take::NotCopied;
     let mut children: BTreeMap<i32, Vec<Child>> = BTreeMap::new();
     let mut all: Vec<Parted> = Vec::new();
-    let mut unwritten = Vec::new();
-    for (index, infected) in infected.iter().enumerate() {
-        let pid = infected.frozen().pid();
+    for (index, &view) in views.iter().enumerate() {
         let is_first = !has_space_of_another(&facts.tasks, index);
         if is_first
             && may_share
@@ -200,91 +251,92 @@ fn find(
         }
         let facts = &mut facts.tasks[index];
         let mut parted = Parted::default();
-        let mut its_unwritten = Vec::new();
         if let Some(mm) = facts.task.mm.as_mut().filter(|_| is_first) {
-            // Before a look at what there is: what comes to be between the two counts as written.
-            its_unwritten = tracking.unwritten(pid, &mm.vmas)?;
             let found = match facts.pages.take() {
                 Some(pages) => pages,
-                None => scan::pages(pid, &mm.vmas)?,
+                None => scan::pages_of(view, &mm.vmas, take)?,
             };
-            parted.own = select::select(&mut mm.vmas, &found);
+            parted.own = select::select_of(&mut mm.vmas, &found, take);
         }
         all.push(parted);
-        unwritten.push(its_unwritten);
     }
     for (parent, children) in children {
         let asked: Vec<frames::Child<'_>> = children
             .iter()
             .map(|(index, ranges)| frames::Child {
-                pid: infected[*index].frozen().pid(),
+                pid: views[*index],
                 wanted: &all[*index].own,
                 ranges,
             })
             .collect();
-        let parted = frames::part(Pid(parent), &asked)?;
+        let place = facts
+            .tasks
+            .iter()
+            .position(|facts| facts.task.pid == parent);
+        let parent = place.map_or(Pid(parent), |place| views[place]);
+        let parted = frames::part(parent, &asked)?;
         for ((index, _), parted) in children.iter().zip(parted) {
             all[*index] = parted;
         }
     }
-    for (parted, (infected, unwritten)) in all.iter_mut().zip(infected.iter().zip(unwritten)) {
-        let pid = infected.frozen().pid();
-        if unwritten.is_empty() || !outlet.has_parent(pid.0)? {
+    for (parted, (facts, unwritten)) in all.iter_mut().zip(facts.tasks.iter().zip(unwritten)) {
+        let pid = Pid(facts.task.pid);
+        if unwritten.is_empty() || !drains.outlet.has_parent(pid.0)? {
             continue;
         }
         let wanted = std::mem::take(&mut parted.own);
-        let rest = tracking.part(pid, wanted, &unwritten);
+        let rest = drains.tracking.part(pid, wanted, unwritten);
         parted.own = rest.own;
         parted.common.extend(rest.parent);
     }
     Ok(all)
 }
 
-fn tasks(facts: &Facts) -> Vec<&Task> {
+pub(super) fn tasks(facts: &Facts) -> Vec<&Task> {
     facts.tasks.iter().map(|facts| &facts.task).collect()
 }
 
-/// Writes shared anonymous memory and memfds, each once, to its page file.
-fn drain_shared(
-    facts: &Facts,
-    (outlet, writer): (&Outlet, &mut ImageWriter),
-    first_id: u32,
-    tally: &mut Tally,
-) -> Result<Vec<SharedMemory>, Error> {
-    let mut all = Vec::new();
-    let opened = |pid: i32, path: &str| {
-        std::fs::File::open(path).map_err(|source| memory::Error::Read {
-            pid,
-            start: 0,
-            pages: 0,
-            source,
-        })
-    };
-    for segment in &facts.segments {
-        let ([start, end], pid) = (segment.range, segment.holder.0);
-        let file = opened(pid, &format!("/proc/{pid}/map_files/{start:x}-{end:x}"))?;
-        all.push((segment.id, pid, file));
-    }
-    let root = facts.tasks.first().map_or(0, |facts| facts.task.pid);
-    for memfd in &facts.files.memfds {
-        if let Some(own) = facts.files.memfd_content(memfd.shmid) {
-            // A descriptor for writing alone cannot be read; its file can.
-            let file = opened(root, &format!("/proc/self/fd/{}", own.as_raw_fd()))?;
-            all.push((memfd.shmid, root, file));
+impl Drains<'_> {
+    /// Writes shared anonymous memory and memfds, each once, to its page file.
+    fn drain_shared(
+        &mut self,
+        facts: &Facts,
+        tally: &mut Tally,
+    ) -> Result<Vec<SharedMemory>, Error> {
+        let mut all = Vec::new();
+        let opened = |pid: i32, path: &str| {
+            std::fs::File::open(path).map_err(|source| memory::Error::Read {
+                pid,
+                start: 0,
+                pages: 0,
+                source,
+            })
+        };
+        for segment in &facts.segments {
+            let ([start, end], pid) = (segment.range, segment.holder.0);
+            let file = opened(pid, &format!("/proc/{pid}/map_files/{start:x}-{end:x}"))?;
+            all.push((segment.id, pid, file));
         }
+        let root = facts.tasks.first().map_or(0, |facts| facts.task.pid);
+        for memfd in &facts.files.memfds {
+            if let Some(own) = facts.files.memfd_content(memfd.shmid) {
+                // A descriptor for writing alone cannot be read; its file can.
+                let file = opened(root, &format!("/proc/self/fd/{}", own.as_raw_fd()))?;
+                all.push((memfd.shmid, root, file));
+            }
+        }
+        let mut shared = Vec::new();
+        for (id, pid, file) in all {
+            let size = sys::file::statx(&file).map_err(Error::Own)?.size;
+            let mut output = self.output(Holder::Segment(id))?;
+            memory::shared::copy(pid, &file, size, &mut output, tally)?;
+            output.finish()?;
+            shared.push(SharedMemory {
+                id,
+                size,
+                pages: output.take_runs(),
+            });
+        }
+        Ok(shared)
     }
-    let mut shared = Vec::new();
-    for (pages_id, (id, pid, file)) in (first_id..).zip(all) {
-        let size = sys::file::statx(&file).map_err(Error::Own)?.size;
-        let holder = Holder::Segment(id);
-        let mut output = outlet.output(writer, holder, pages_id)?;
-        memory::shared::copy(pid, &file, size, &mut output, tally)?;
-        output.finish()?;
-        shared.push(SharedMemory {
-            id,
-            size,
-            pages: output.take_runs(),
-        });
-    }
-    Ok(shared)
 }

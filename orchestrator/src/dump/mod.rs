@@ -12,6 +12,7 @@ mod drain;
 mod files;
 mod ipc;
 mod keys;
+mod live;
 mod losses;
 mod network;
 pub mod outlet;
@@ -43,6 +44,7 @@ use connections::Connections;
 use drain::{Drained, Drains, drain_all};
 use files::Before;
 pub use files::Outside;
+use live::Taken;
 use network::Place;
 use outlet::{Destination, Outlet};
 use source::{Left, Source};
@@ -69,6 +71,8 @@ pub struct Settings {
     pub pid: Pid,
     /// What becomes of it.
     pub after: After,
+    /// It runs on as soon as its memory is copied.
+    pub live: bool,
     /// Locks on files are kept.
     pub file_locks: bool,
     /// Most bytes of a deleted file that is kept.
@@ -283,7 +287,7 @@ fn dump_tree(
     let facts = place.within(|| collect(&mut tree, settings, &mut tracking, (before, namespaces)));
     let mut facts = facts.map_err(untouched)?;
     tell_phase("collected", frozen_at);
-    let mut infected = infect_all(tree).map_err(put_back)?;
+    let mut infected = infect_all(tree, settings.live).map_err(put_back)?;
     tell_phase("infected", frozen_at);
     let mut origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
     origin.run_id = Some(tracking.run_id.clone());
@@ -294,15 +298,17 @@ fn dump_tree(
     origin.network_lock = settings.network_lock;
     origin.tcp_close = settings.connections.close_connections;
     tell_phase("asked", frozen_at);
-    let drains = Drains {
+    let mut drains = Drains {
         writer: &mut writer,
         outlet: &outlet,
         tracking: &mut tracking,
         stats: &mut stats,
         portable: settings.portable || settings.lazy.is_some(),
         lazy: settings.lazy.is_some(),
+        first: Some(pages),
+        next_id: 2,
     };
-    let drained = drain_all(&mut infected, &mut facts, pages, drains).map_err(put_back)?;
+    let taken = take(settings, &mut infected, &mut facts, &mut drains).map_err(put_back)?;
     losses.append(&mut facts.losses);
     tell_phase("drained", frozen_at);
     let tree = cure_all(infected).map_err(put_back)?;
@@ -316,7 +322,8 @@ fn dump_tree(
         }
         After::Kill | After::Stop => tree,
     };
-    stats.frozen_us = micros(frozen_at);
+    drains.stats.frozen_us = micros(frozen_at);
+    let drained = taken.finish(&mut facts, &mut drains).map_err(put_back)?;
     let snapshot = assemble(facts, origin, drained);
     writer.finish(&snapshot, &stats).map_err(put_back)?;
     if let Some(source) = &settings.lazy {
@@ -347,6 +354,20 @@ fn dump_tree(
         stats.frozen_us
     );
     Ok(stats)
+}
+
+/// Writes the memory of a frozen tree, or copies it.
+fn take(
+    settings: &Settings,
+    infected: &mut [Infected],
+    facts: &mut Facts,
+    drains: &mut Drains<'_>,
+) -> Result<Taken, Error> {
+    let unwritten = drain::unwritten(facts, drains.tracking)?;
+    match settings.live {
+        true => live::take(infected, facts, drains, unwritten),
+        false => drain_all(infected, facts, drains, &unwritten).map(Taken::Whole),
+    }
 }
 
 /// Takes out of the parents what the new set has: it is complete, so that this may be left off at any moment.
@@ -432,8 +453,13 @@ fn micros(since: Instant) -> u32 {
 }
 
 /// Puts the parasite into every process; those that have it are cured where one cannot be infected.
-fn infect_all(tree: Tree) -> Result<Vec<Infected>, Error> {
-    let infected = tree.living.into_iter().map(infect::infect);
+fn infect_all(tree: Tree, live: bool) -> Result<Vec<Infected>, Error> {
+    let room = match live {
+        true => infect::Room::Copied,
+        false => infect::Room::Plain,
+    };
+    let living = tree.living.into_iter();
+    let infected = living.map(|frozen| infect::infect(frozen, room));
     Ok(infected.collect::<Result<_, _>>()?)
 }
 

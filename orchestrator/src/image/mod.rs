@@ -42,7 +42,7 @@ pub use pages::lazy_ranges;
 pub use parents::Previous;
 pub use read::{ImageSet, read};
 pub use refuse::{Refusal, refusals};
-pub use stats::{DumpStats, RestoreStats, write_restore_stats};
+pub use stats::{DumpStats, LiveStats, RestoreStats, write_restore_stats};
 pub use stream::receive;
 pub use working_set::{read_working_set, write_working_set};
 pub use write::{ImageWriter, PreDumpMode, run_id};

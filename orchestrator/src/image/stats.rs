@@ -38,6 +38,17 @@ pub struct DumpStats {
     pub shared_pages_skipped_parent: u64,
     /// Shared pages written.
     pub shared_pages_written: u64,
+    /// Of a live dump.
+    pub live: Option<LiveStats>,
+}
+
+/// What of a live dump's memory was written when. All shared memory was written while the tree stood still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveStats {
+    /// Private pages written from copies, while the tree ran.
+    pub pages_copied: u64,
+    /// Private pages written while it stood still.
+    pub pages_frozen: u64,
 }
 
 /// What a restore measured. Times in microseconds.
@@ -92,6 +103,10 @@ pub(super) fn to_record(stats: &DumpStats) -> pb::StatsEntry {
         shpages_scanned: Some(stats.shared_pages_scanned),
         shpages_skipped_parent: Some(stats.shared_pages_skipped_parent),
         shpages_written: Some(stats.shared_pages_written),
+        ext: stats.live.map(|live| pb::ExtDumpStats {
+            pages_copied: Some(live.pages_copied),
+            pages_frozen: Some(live.pages_frozen),
+        }),
     };
     pb::StatsEntry {
         dump: Some(dump),

@@ -2,7 +2,6 @@
 
 use super::{Error, Infected, LIMIT};
 use crate::sys;
-use arch::abi::injection::Slot;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ impl Infected {
             return Ok(());
         }
         let pid = self.pid();
-        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
+        let slot = self.board.slot(slot);
         slot.spin.store(1, Ordering::Release);
         let end = Instant::now() + LIMIT;
         while slot.spins.load(Ordering::Acquire) == 0 {

@@ -8,26 +8,29 @@
 //! stores; no descriptor is opened in the target. It is unprotected only for the few remote system calls before the first
 //! thread runs: after that the parasite puts its threads back by itself if this process dies. Knows nothing of dumping.
 
+mod board;
 mod confined;
+mod copied;
 mod parts;
 pub mod questions;
 mod stopped;
 
-pub use parts::LEADER_BATCH;
+pub use copied::{Copied, Copying};
+pub use parts::{LEADER_BATCH, Room};
 
 use crate::blobs::PARASITE;
-use crate::sys::{self, Pid, mem, ptrace};
+use crate::sys::{self, Pid, ptrace};
 use crate::tracee::{self, Frozen};
 use arch::abi::injection::{Control, Slot};
 use arch::abi::program::Op;
 use arch::native::sigframe;
 use arch::regs::Regs;
-use parts::{CLEANUP, Parts, STACK};
+use board::Board;
+use parts::{CLEANUP, Parts};
 use questions::{Answers, Questions};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stopped::is_gone;
 
 /// Most threads that are asked at the same time.
@@ -67,6 +70,14 @@ pub enum Error {
     /// No answer came.
     #[error("the parasite in process {0} does not answer")]
     Silent(i32),
+    /// The kernel makes no copy of a process's memory.
+    #[error("the memory of process {pid} cannot be copied: {}", std::io::Error::from_raw_os_error(*errno))]
+    Copy {
+        /// The process.
+        pid: i32,
+        /// Why.
+        errno: i32,
+    },
     /// A batch does not fit.
     #[error("a batch of {0} bytes does not fit the parasite's memory")]
     TooLarge(usize),
@@ -77,29 +88,49 @@ pub enum Error {
 pub struct Infected {
     // Untied before the mapping goes, and the mapping before the process is let go. By slot.
     lifelines: BTreeMap<usize, sys::lifeline::Lifeline>,
-    mapping: mem::SharedMapping,
-    parts: Parts,
-    base: u64,
+    board: Board,
     /// Threads that run in it, with their slots.
     running: Vec<(usize, usize)>,
     frozen: Option<Frozen>,
+}
+
+/// Who answers questions from inside of a memory.
+pub trait Parasite {
+    /// Returns the process whose memory it is.
+    fn pid(&self) -> Pid;
+
+    /// Returns whether it may make any system call at any time.
+    fn may_call(&self) -> bool;
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// It does not answer.
+    fn ask(&mut self, questions: &Questions) -> Result<Answers, Error>;
+
+    /// Sets what is to be undone should we end.
+    fn set_cleanup(&mut self, ops: &[Op]);
+
+    /// Undoes it now.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    fn run_cleanup(&mut self) -> Result<(), Error>;
 }
 
 /// Puts the parasite into a frozen process.
 ///
 /// # Errors
 /// With the process let go as it was.
-pub fn infect(mut frozen: Frozen) -> Result<Infected, Error> {
+pub fn infect(mut frozen: Frozen, room: Room) -> Result<Infected, Error> {
     let pid = frozen.pid();
-    let parts = Parts::new(frozen.threads().len().min(MAX_SLOTS));
+    let parts = Parts::new(frozen.threads().len().min(MAX_SLOTS), room);
     let base = map_remote(&mut frozen, &parts)?;
-    match map_here(pid, base, &parts) {
-        Ok(mapping) => {
+    match Board::map(pid, base, parts) {
+        Ok(board) => {
             let mut infected = Infected {
                 lifelines: BTreeMap::new(),
-                mapping,
-                parts,
-                base,
+                board,
                 running: Vec::new(),
                 frozen: Some(frozen),
             };
@@ -137,27 +168,6 @@ fn unmap_remote(frozen: &mut Frozen, base: u64, parts: &Parts) {
     }
 }
 
-fn map_here(pid: Pid, base: u64, parts: &Parts) -> Result<mem::SharedMapping, Error> {
-    let path = format!(
-        "/proc/{}/map_files/{:x}-{:x}",
-        pid.0,
-        base,
-        base + parts.len as u64
-    );
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|source| Error::Map { pid: pid.0, source })?;
-    mem::SharedMapping::of_file(&file, 0, parts.len, mem::Place::Anywhere).map_err(|source| {
-        Error::Own {
-            pid: pid.0,
-            what: "map its memory",
-            source,
-        }
-    })
-}
-
 impl Infected {
     /// Returns the process.
     pub fn frozen(&self) -> &Frozen {
@@ -166,7 +176,8 @@ impl Infected {
 
     /// Returns the range of the parasite's memory in the target.
     pub fn range(&self) -> [u64; 2] {
-        [self.base, self.base + self.parts.len as u64]
+        let base = self.board.base;
+        [base, base + self.board.parts.len as u64]
     }
 
     fn frozen_mut(&mut self) -> &mut Frozen {
@@ -179,16 +190,16 @@ impl Infected {
 
     /// Writes the blob and starts the leader.
     fn arm(&mut self) -> Result<(), Error> {
-        self.mapping.write_at(0, PARASITE.image);
-        self.mapping.put(
-            self.parts.control,
+        self.board.mapping.write_at(0, PARASITE.image);
+        self.board.mapping.put(
+            self.board.parts.control,
             Control {
-                cleanup_ops: self.base + self.parts.cleanup as u64,
+                cleanup_ops: self.board.base + self.board.parts.cleanup as u64,
                 ..Control::default()
             },
         );
         let text = PARASITE.text_len as u64;
-        let (data, len) = (self.base + text, self.parts.len as u64 - text);
+        let (data, len) = (self.board.base + text, self.board.parts.len as u64 - text);
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         self.frozen_mut()
             .remote("mprotect", libc::SYS_mprotect, [data, len, prot, 0, 0, 0])?;
@@ -207,12 +218,12 @@ impl Infected {
     ) -> Result<(), Error> {
         // The one of before leaves our list first: its node is the same memory.
         self.lifelines.remove(&slot);
-        let frame_at = self.parts.frames + slot * sigframe::ROOM;
-        let at = self.base + frame_at as u64;
+        let frame_at = self.board.parts.frames + slot * sigframe::ROOM;
+        let at = self.board.base + frame_at as u64;
         let frozen = self.frozen.as_ref().expect("frozen until cured");
         let stopped = &frozen.threads()[thread];
         let (tid, confined) = (stopped.tid, stopped.confined);
-        let room = &mut self.mapping.bytes_mut()[frame_at..frame_at + sigframe::ROOM];
+        let room = &mut self.board.mapping.bytes_mut()[frame_at..frame_at + sigframe::ROOM];
         let frame = sigframe::build(
             at,
             &stopped.return_regs(),
@@ -221,9 +232,9 @@ impl Infected {
             room,
         )
         .ok_or(Error::Frame(tid.0))?;
-        let control = self.base + self.parts.control as u64;
-        self.mapping.put(
-            self.parts.slot(slot),
+        let control = self.board.base + self.board.parts.control as u64;
+        self.board.mapping.put(
+            self.board.parts.slot(slot),
             Slot {
                 control,
                 frame,
@@ -231,15 +242,15 @@ impl Infected {
                 ..Slot::default()
             },
         );
-        self.tie(slot)?;
+        self.lifelines.insert(slot, self.board.tie(slot)?);
         if let Some(questions) = questions {
-            self.write_request(slot, questions)?;
+            self.board.write_request(slot, questions)?;
         }
         let own = self.frozen().threads()[thread].regs;
         let regs = Regs {
-            rip: self.base + PARASITE.entry as u64,
-            rdi: self.base + self.parts.slot(slot) as u64,
-            rsp: self.base + (self.parts.stacks + (slot + 1) * STACK) as u64 - 64,
+            rip: self.board.base + PARASITE.entry as u64,
+            rdi: self.board.base + self.board.parts.slot(slot) as u64,
+            rsp: self.board.base + self.board.parts.stack_top(slot) as u64,
             orig_rax: u64::MAX,
             ..own
         };
@@ -251,20 +262,6 @@ impl Infected {
             Some(_) => self.let_on(thread, slot),
             None => Ok(()),
         }
-    }
-
-    /// Ties a slot's word to our life: what serves the slot learns of our death.
-    fn tie(&mut self, slot: usize) -> Result<(), Error> {
-        let pid = self.pid();
-        let word = self.parts.slot(slot) + std::mem::offset_of!(Slot, lifeline);
-        let tied = sys::lifeline::Lifeline::tie(&self.mapping, word);
-        let lifeline = tied.map_err(|source| Error::Own {
-            pid,
-            what: "tie the lifeline",
-            source,
-        })?;
-        self.lifelines.insert(slot, lifeline);
-        Ok(())
     }
 
     /// Takes a thread back out of the parasite; its own registers stay to be put back.
@@ -283,9 +280,9 @@ impl Infected {
     /// # Errors
     /// The parasite does not answer.
     pub fn ask(&mut self, questions: &Questions) -> Result<Answers, Error> {
-        let count = self.post(0, questions)?;
+        self.board.post(0, questions)?;
         self.wait(0)?;
-        Ok(self.answers(0, count, questions))
+        Ok(self.board.answers(0, questions))
     }
 
     /// Asks every thread the same and returns the answers in the order of the threads.
@@ -306,7 +303,7 @@ impl Infected {
                 self.wait(slot)?;
             }
             let slots = 1..=end - next;
-            all.extend(slots.map(|slot| self.answers(slot, questions.len(), questions)));
+            all.extend(slots.map(|slot| self.board.answers(slot, questions)));
             self.take_back(next..end)?;
             next = end;
         }
@@ -326,120 +323,25 @@ impl Infected {
         Ok(())
     }
 
-    /// Hands a batch to a slot whose parasite waits.
-    fn post(&mut self, slot: usize, questions: &Questions) -> Result<usize, Error> {
-        self.write_request(slot, questions)?;
-        let pid = self.pid();
-        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
-        sys::futex::futex_wake(&slot.request, 1).map_err(|source| Error::Own {
-            pid,
-            what: "wake the parasite",
-            source,
-        })?;
-        Ok(questions.len())
-    }
-
-    /// Writes a batch for a slot whose parasite waits, or has not begun.
-    fn write_request(&mut self, slot: usize, questions: &Questions) -> Result<(), Error> {
-        let (at, room) = self.parts.batch(slot);
-        let count = questions.len();
-        let results = at + count * size_of::<Op>();
-        let buffers = (results + count * size_of::<i64>()).next_multiple_of(64);
-        if buffers + questions.bytes().len() > at + room {
-            return Err(Error::TooLarge(buffers + questions.bytes().len() - at));
-        }
-        let ops = questions.place(self.base + buffers as u64);
-        self.mapping.put_all(at, &ops);
-        self.mapping.write_at(buffers, questions.bytes());
-        let slot_at = self.parts.slot(slot);
-        let (base, frame, control) = (
-            self.base,
-            self.mapping.view::<Slot>(slot_at).frame,
-            self.base + self.parts.control as u64,
-        );
-        let reply = self
-            .mapping
-            .view::<Slot>(slot_at)
-            .reply
-            .load(Ordering::Acquire);
-        self.write_batch(
-            slot_at,
-            base + at as u64,
-            base + results as u64,
-            count as u32,
-        );
-        let slot = self.mapping.view::<Slot>(slot_at);
-        debug_assert_eq!((slot.frame, slot.control), (frame, control));
-        slot.request.store(reply.wrapping_add(1), Ordering::Release);
-        Ok(())
-    }
-
-    /// Writes the plain fields of a slot whose parasite waits.
-    fn write_batch(&mut self, slot_at: usize, ops: u64, results: u64, count: u32) {
-        let field = |offset: usize| slot_at + offset;
-        self.mapping
-            .write_at(field(std::mem::offset_of!(Slot, ops)), &ops.to_le_bytes());
-        self.mapping.write_at(
-            field(std::mem::offset_of!(Slot, results)),
-            &results.to_le_bytes(),
-        );
-        self.mapping.write_at(
-            field(std::mem::offset_of!(Slot, count)),
-            &count.to_le_bytes(),
-        );
-    }
-
     /// Waits until a slot has answered.
     fn wait(&self, slot: usize) -> Result<(), Error> {
-        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
-        let wanted = slot.request.load(Ordering::Acquire);
-        let end = Instant::now() + LIMIT;
-        loop {
-            let reply = slot.reply.load(Ordering::Acquire);
-            if reply == wanted {
-                return Ok(());
-            }
-            if Instant::now() > end || slot.cured.load(Ordering::Acquire) != 0 {
-                return Err(Error::Silent(self.pid()));
-            }
-            // Woken, timed out or changed meanwhile: the word is looked at again.
-            let _ = sys::futex::futex_wait(&slot.reply, reply, Some(Duration::from_millis(100)));
-            if self
-                .frozen()
-                .threads()
-                .first()
-                .is_some_and(|leader| is_gone(leader.tid))
-            {
-                return Err(Error::Tracee(tracee::Error::Gone(self.pid())));
-            }
-        }
+        let leader = self.frozen().threads().first();
+        let leader = leader.map(|leader| leader.tid);
+        self.board.wait(slot, || leader.is_some_and(is_gone))
     }
 
-    fn answers(&self, slot: usize, count: usize, questions: &Questions) -> Answers {
-        let (at, _) = self.parts.batch(slot);
-        let results = at + count * size_of::<Op>();
-        let buffers = (results + count * size_of::<i64>()).next_multiple_of(64);
-        Answers {
-            results: (0..count)
-                .map(|index| self.mapping.read_at::<i64>(results + index * 8))
-                .collect(),
-            bytes: self.mapping.bytes()[buffers..buffers + questions.bytes().len()].to_vec(),
-        }
+    fn control(&self) -> &Control {
+        self.board.mapping.view(self.board.parts.control)
     }
 
     /// Sets what the self-cure does in the target before its threads go back.
     pub fn set_cleanup(&mut self, ops: &[Op]) {
         let ops = &ops[..ops.len().min(CLEANUP / size_of::<Op>())];
-        let (control, cleanup) = (self.parts.control, self.parts.cleanup);
-        self.mapping
-            .view::<Control>(control)
-            .cleanup_count
-            .store(0, Ordering::Release);
-        self.mapping.put_all(cleanup, ops);
-        self.mapping
-            .view::<Control>(control)
-            .cleanup_count
-            .store(ops.len() as u32, Ordering::Release);
+        self.control().cleanup_count.store(0, Ordering::Release);
+        let cleanup = self.board.parts.cleanup;
+        self.board.mapping.put_all(cleanup, ops);
+        let count = ops.len() as u32;
+        self.control().cleanup_count.store(count, Ordering::Release);
     }
 
     /// Does now what the self-cure would do first, and takes it off its list.
@@ -447,17 +349,11 @@ impl Infected {
     /// # Errors
     /// As [`Self::ask`].
     pub fn run_cleanup(&mut self) -> Result<(), Error> {
-        let count = self
-            .mapping
-            .view::<Control>(self.parts.control)
-            .cleanup_count
-            .swap(0, Ordering::AcqRel);
+        let count = self.control().cleanup_count.swap(0, Ordering::AcqRel);
         let mut questions = Questions::default();
         for index in 0..count as usize {
-            let op = *self
-                .mapping
-                .view::<Op>(self.parts.cleanup + index * size_of::<Op>());
-            questions.add(op, &[]);
+            let at = self.board.parts.cleanup + index * size_of::<Op>();
+            questions.add(*self.board.mapping.view::<Op>(at), &[]);
         }
         self.ask(&questions).map(drop)
     }
@@ -478,12 +374,35 @@ impl Infected {
         while let Some(&(thread, slot)) = self.running.last() {
             self.stop(thread, slot)?;
         }
-        let (base, parts) = (self.base, self.parts);
+        let (base, parts) = (self.board.base, self.board.parts);
         let frozen = self.frozen_mut();
         unmap_remote(frozen, base, &parts);
         let back = frozen.put_back();
         self.lifelines.clear();
         Ok(back?)
+    }
+}
+
+impl Parasite for Infected {
+    fn pid(&self) -> Pid {
+        self.frozen().pid()
+    }
+
+    fn may_call(&self) -> bool {
+        let leader = self.frozen().threads().first();
+        leader.is_some_and(|leader| !leader.confined)
+    }
+
+    fn ask(&mut self, questions: &Questions) -> Result<Answers, Error> {
+        Infected::ask(self, questions)
+    }
+
+    fn set_cleanup(&mut self, ops: &[Op]) {
+        Infected::set_cleanup(self, ops);
+    }
+
+    fn run_cleanup(&mut self) -> Result<(), Error> {
+        Infected::run_cleanup(self)
     }
 }
 

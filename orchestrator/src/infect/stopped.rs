@@ -4,7 +4,6 @@ use super::{Error, Infected, LIMIT};
 use crate::sys::wait::WaitStatus;
 use crate::sys::{self, ptrace};
 use crate::tracee;
-use arch::abi::injection::Slot;
 use std::sync::atomic::Ordering;
 
 impl Infected {
@@ -16,7 +15,7 @@ impl Infected {
         if stopped.group_stop.is_none() {
             return Ok(());
         }
-        let slot = self.mapping.view::<Slot>(self.parts.slot(slot));
+        let slot = self.board.slot(slot);
         let deadline = tracee::Deadline::new(LIMIT);
         while slot.reply.load(Ordering::Acquire) != slot.request.load(Ordering::Acquire) {
             match stopped.did("wait for it", sys::wait::try_wait_tid(stopped.tid))? {

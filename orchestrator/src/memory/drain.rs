@@ -9,7 +9,7 @@ use super::output::PageOutput;
 use super::pipes;
 use super::select::Wanted;
 use super::{Error, Tally};
-use crate::infect::Infected;
+use crate::infect::Parasite;
 use crate::snapshot::PAGE_SIZE;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,22 +19,20 @@ use std::os::unix::fs::FileExt;
 /// # Errors
 /// Memory cannot be read, or a file not written.
 pub fn drain(
-    infected: &mut Infected,
+    host: &mut impl Parasite,
     wanted: &[Wanted],
     outputs: &mut [PageOutput],
     tally: &mut Tally,
 ) -> Result<(), Error> {
-    let leader = infected.frozen().threads().first();
     // What the pipes leave open could not be closed by a thread that may not call close.
-    let may_call = leader.is_some_and(|leader| !leader.confined);
-    if may_call
+    if host.may_call()
         && pages_of(wanted) >= PIPE_THRESHOLD
         && outputs[0].fd().is_some()
-        && let Some(pipes) = pipes::Pipes::open(infected, outputs.len())?
+        && let Some(pipes) = pipes::Pipes::open(host, outputs.len())?
     {
-        return pipes.drain(infected, wanted, outputs, tally);
+        return pipes.drain(host, wanted, outputs, tally);
     }
-    let mut reader = MemReader::open(infected.frozen().pid().0)?;
+    let mut reader = MemReader::open(host.pid().0)?;
     for run in wanted {
         reader.copy(run, &mut outputs[0], tally)?;
     }

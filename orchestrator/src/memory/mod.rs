@@ -76,3 +76,13 @@ pub struct Tally {
     /// Pipes used.
     pub pipes: u64,
 }
+
+impl Tally {
+    /// Adds what was found and written elsewhere.
+    pub fn add(&mut self, other: &Tally) {
+        self.scanned += other.scanned;
+        self.written += other.written;
+        self.zero += other.zero;
+        self.pipes = self.pipes.max(other.pipes);
+    }
+}

@@ -15,7 +15,7 @@ use super::drain::MemReader;
 use super::output::PageOutput;
 use super::select::Wanted;
 use super::{Error, Tally};
-use crate::infect::Infected;
+use crate::infect::Parasite;
 use crate::infect::questions::{Arg, Asked, Buffer, Questions, u32_at};
 use crate::snapshot::PAGE_SIZE;
 use crate::sys::pipe::{Splice, set_pipe_size, splice};
@@ -79,9 +79,9 @@ impl Pipes {
     ///
     /// # Errors
     /// The parasite does not answer.
-    pub fn open(infected: &mut Infected, lanes: usize) -> Result<Option<Self>, Error> {
-        let pid = infected.frozen().pid();
-        let ends = make_pipes(infected)?;
+    pub fn open(host: &mut impl Parasite, lanes: usize) -> Result<Option<Self>, Error> {
+        let pid = host.pid();
+        let ends = make_pipes(host)?;
         let failed = |source: sys::Error| Error::Pipe {
             pid: pid.0,
             source: Box::new(source),
@@ -110,7 +110,7 @@ impl Pipes {
             sets,
         };
         if pipes.room * PAGE_SIZE < LEAST_CAPACITY as u64 {
-            pipes.close(infected)?;
+            pipes.close(host)?;
             return Ok(None);
         }
         Ok(Some(pipes))
@@ -122,7 +122,7 @@ impl Pipes {
     /// The parasite or a page file failed.
     pub fn drain(
         self,
-        infected: &mut Infected,
+        host: &mut impl Parasite,
         wanted: &[Wanted],
         outputs: &mut [PageOutput],
         tally: &mut Tally,
@@ -138,7 +138,7 @@ impl Pipes {
                 lanes.push(scope.spawn(move || Lane::new(pipes, output, free).run(&receive)));
             }
             drop(free);
-            let asked = self.hand_out(infected, wanted, &jobs, &freed, tally);
+            let asked = self.hand_out(host, wanted, &jobs, &freed, tally);
             drop(jobs);
             let ends = lanes.into_iter().map(|lane| lane.join());
             let ends: Vec<Result<Tally, Error>> = ends
@@ -154,14 +154,14 @@ impl Pipes {
             asked
         });
         tally.pipes = self.sets.iter().map(Vec::len).sum::<usize>() as u64;
-        let closed = self.close(infected);
+        let closed = self.close(host);
         moved.and(closed)
     }
 
     /// Fills sets as they become free, in the order of the runs.
     fn hand_out(
         &self,
-        infected: &mut Infected,
+        host: &mut impl Parasite,
         wanted: &[Wanted],
         jobs: &[Sender<Job>],
         freed: &Receiver<usize>,
@@ -173,14 +173,14 @@ impl Pipes {
             at: wanted.first().map_or(0, |run| run.start),
             room: self.room,
         };
-        let mut next = self.look(infected, windows.next(), tally)?;
+        let mut next = self.look(host, windows.next(), tally)?;
         while let Some(step) = next {
             let pieces = match step {
                 Step::Copy(run) => {
                     if jobs[0].send(Job::Copy(run)).is_err() {
                         return Ok(());
                     }
-                    next = self.look(infected, windows.next(), tally)?;
+                    next = self.look(host, windows.next(), tally)?;
                     continue;
                 }
                 Step::Window(pieces) => pieces,
@@ -190,7 +190,7 @@ impl Pipes {
                 return Ok(());
             };
             let loads = share_out(&pieces, &self.sets[set]);
-            next = self.fill(infected, set, &loads, windows.next(), tally)?;
+            next = self.fill(host, set, &loads, windows.next(), tally)?;
             if jobs[set % jobs.len()]
                 .send(Job::Splice(set, loads))
                 .is_err()
@@ -211,17 +211,17 @@ impl Pipes {
     /// Has the parasite look for zeros in the first window.
     fn look(
         &self,
-        infected: &mut Infected,
+        host: &mut impl Parasite,
         step: Option<Step>,
         tally: &mut Tally,
     ) -> Result<Option<Step>, Error> {
-        self.fill(infected, 0, &[], step, tally)
+        self.fill(host, 0, &[], step, tally)
     }
 
     /// Has the parasite fill a set, and look for zeros in the window that comes next, which is returned without them.
     fn fill(
         &self,
-        infected: &mut Infected,
+        host: &mut impl Parasite,
         set: usize,
         loads: &[Vec<Piece>],
         next: Option<Step>,
@@ -236,9 +236,7 @@ impl Pipes {
         if questions.is_empty() {
             return Ok(next);
         }
-        let answers = infected
-            .ask(&questions)
-            .map_err(|source| self.failed(source))?;
+        let answers = host.ask(&questions).map_err(|source| self.failed(source))?;
         for (asked, bytes) in filled {
             if answers.count(asked) != bytes {
                 let errno = answers.result(asked).err().unwrap_or(libc::EIO);
@@ -259,14 +257,14 @@ impl Pipes {
         Ok(Some(Step::Window(pieces)))
     }
 
-    fn close(&self, infected: &mut Infected) -> Result<(), Error> {
-        infected.run_cleanup().map_err(|source| self.failed(source))
+    fn close(&self, host: &mut impl Parasite) -> Result<(), Error> {
+        host.run_cleanup().map_err(|source| self.failed(source))
     }
 }
 
 /// Makes pipes in the target, which its self-cure closes, and returns their numbers there.
-fn make_pipes(infected: &mut Infected) -> Result<Vec<[i32; 2]>, Error> {
-    let pid = infected.frozen().pid();
+fn make_pipes(host: &mut impl Parasite) -> Result<Vec<[i32; 2]>, Error> {
+    let pid = host.pid();
     let mut questions = Questions::default();
     let asked: Vec<_> = (0..PIPES)
         .map(|_| {
@@ -275,7 +273,7 @@ fn make_pipes(infected: &mut Infected) -> Result<Vec<[i32; 2]>, Error> {
             (questions.ask(libc::SYS_pipe2 as u32, args), ends)
         })
         .collect();
-    let answers = infected.ask(&questions).map_err(|source| Error::Pipe {
+    let answers = host.ask(&questions).map_err(|source| Error::Pipe {
         pid: pid.0,
         source: Box::new(source),
     })?;
@@ -290,7 +288,7 @@ fn make_pipes(infected: &mut Infected) -> Result<Vec<[i32; 2]>, Error> {
         Op::call(libc::SYS_close as u32, [fd as u64, 0, 0, 0, 0, 0]).check(Check::Ignore, 0)
     };
     let cleanup: Vec<Op> = ends.iter().flatten().map(close).collect();
-    infected.set_cleanup(&cleanup);
+    host.set_cleanup(&cleanup);
     Ok(ends)
 }
 

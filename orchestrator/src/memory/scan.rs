@@ -9,7 +9,7 @@
 //! left of a write-protected page that was dropped. Markers look like swapped pages, of type 31, and have no content.
 
 use super::Error;
-use super::select::Pages;
+use super::select::{Pages, Take};
 use crate::procfs::pagemap::{PageEntry, Pagemap};
 use crate::procfs::smaps;
 use crate::snapshot::{PAGE_SIZE, Vma, VmaKind};
@@ -42,7 +42,26 @@ pub enum Way {
 /// # Errors
 /// The page map cannot be read.
 pub fn pages(pid: Pid, vmas: &[Vma]) -> Result<Vec<Pages>, Error> {
-    pages_in(pid, &ranges(vmas))
+    pages_in(pid, &ranges(vmas.iter()))
+}
+
+/// As [`pages`], of some of the areas, whose memory is that of the process `pid`.
+///
+/// # Errors
+/// The page map cannot be read.
+pub fn pages_of(pid: Pid, vmas: &[Vma], take: Take) -> Result<Vec<Pages>, Error> {
+    if take != Take::NotCopied {
+        return pages_in(pid, &ranges(vmas.iter().filter(|vma| take.takes(vma))));
+    }
+    // They are few, and what lies between them is not to be walked over while the process stands still.
+    let mut all = Vec::new();
+    for range in ranges(
+        vmas.iter()
+            .filter(|vma| take.takes(vma) && vma.is_private()),
+    ) {
+        all.extend(pages_in(pid, &[range])?);
+    }
+    Ok(all)
 }
 
 /// Returns what all pages of a process are, for who does not know its areas yet; `None` where the kernel would have to be asked
@@ -132,12 +151,9 @@ fn failed(pid: Pid, error: crate::procfs::Error) -> Error {
 }
 
 /// Areas whose pages matter, neighbours taken together.
-fn ranges(vmas: &[Vma]) -> Vec<[u64; 2]> {
+fn ranges<'a>(vmas: impl Iterator<Item = &'a Vma>) -> Vec<[u64; 2]> {
     let mut ranges: Vec<[u64; 2]> = Vec::new();
-    for vma in vmas
-        .iter()
-        .filter(|vma| !matches!(vma.kind, VmaKind::Vvar | VmaKind::Vsyscall))
-    {
+    for vma in vmas.filter(|vma| !matches!(vma.kind, VmaKind::Vvar | VmaKind::Vsyscall)) {
         match ranges.last_mut() {
             Some(last) if last[1] == vma.start => last[1] = vma.end,
             _ => ranges.push([vma.start, vma.end]),

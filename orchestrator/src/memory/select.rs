@@ -55,9 +55,46 @@ impl Wanted {
 /// Returns the runs of pages to store, by ascending address, and notes guard regions in the areas. Both lists are by
 /// ascending address.
 pub fn select(vmas: &mut [Vma], pages: &[Pages]) -> Vec<Wanted> {
+    select_of(vmas, pages, Take::All)
+}
+
+/// Which areas are taken: all at once, or in two parts where the memory of a process is copied, and it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// All.
+    All,
+    /// What a copy has.
+    Copied,
+    /// What a copy has not: it has to be taken while the process stands still.
+    NotCopied,
+}
+
+impl Take {
+    /// Returns whether it takes this area.
+    pub fn takes(self, vma: &Vma) -> bool {
+        match self {
+            Take::All => true,
+            Take::Copied => is_copied(vma),
+            Take::NotCopied => !is_copied(vma),
+        }
+    }
+}
+
+/// Returns whether a forked process has what is stored of an area as it was at that moment.
+fn is_copied(vma: &Vma) -> bool {
+    const LEFT_OUT: u64 = 1 << libc::MADV_DONTFORK | 1 << libc::MADV_WIPEONFORK;
+    // Where there are no free huge pages, a copy loses its own to the target's next write.
+    let is_huge = vma.flags & libc::MAP_HUGETLB as u32 != 0;
+    let is_memory = !is_huge && vma.kind != VmaKind::AioRing;
+    vma.is_private() && vma.advice & LEFT_OUT == 0 && is_memory
+}
+
+/// As [`select`], of some of the areas.
+pub fn select_of(vmas: &mut [Vma], pages: &[Pages], take: Take) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut first = 0;
-    for vma in vmas.iter_mut() {
+    for vma in vmas.iter_mut().filter(|vma| take.takes(vma)) {
+        vma.guards.clear();
         while pages.get(first).is_some_and(|run| run.end <= vma.start) {
             first += 1;
         }

@@ -124,6 +124,21 @@ impl SharedMapping {
         })
     }
 
+    /// Maps the same memory once more, elsewhere (mremap(2): an old size of zero, for a shared mapping).
+    pub fn again(&self) -> Result<Self> {
+        let len = self.len();
+        let start = self.region.start.as_ptr().cast();
+        // SAFETY: nothing of the old mapping is unmapped, and the new one lies where nothing was.
+        let again = unsafe { libc::mremap(start, 0, len, libc::MREMAP_MAYMOVE) };
+        if again == libc::MAP_FAILED {
+            return Err(Error::new("mremap", Errno::last()));
+        }
+        let start = NonNull::new(again.cast()).ok_or(Error::new("mremap", Errno::EFAULT))?;
+        Ok(Self {
+            region: Arc::new(Region { start, len }),
+        })
+    }
+
     /// Returns the first address.
     pub fn addr(&self) -> u64 {
         self.region.addr()
@@ -261,6 +276,16 @@ mod tests {
         let second = SharedMapping::of_file(&file, 4096, 4096, Place::Anywhere).expect("map");
         first.write_value(4096, &0x1234_5678u32);
         assert_eq!(second.read_at::<u32>(0), 0x1234_5678);
+    }
+
+    #[test]
+    fn a_mapping_made_again_is_the_same_memory() {
+        let mut first = SharedMapping::anonymous(8192, Place::Anywhere).expect("map");
+        let second = first.again().expect("map again");
+        first.write_value(4096, &0x1234_5678u32);
+        assert_ne!(first.addr(), second.addr());
+        drop(first);
+        assert_eq!(second.read_at::<u32>(4096), 0x1234_5678);
     }
 
     #[test]

@@ -423,6 +423,9 @@ pub struct DumpArgs {
     /// Leave it stopped afterwards (SIGSTOP).
     #[arg(short = 's', long)]
     pub leave_stopped: bool,
+    /// Let it run on as soon as its memory is copied, on write, and write the copy while it runs.
+    #[arg(long, conflicts_with_all = ["leave_stopped", "lazy_pages", "page_server", "stream"])]
+    pub live: bool,
     /// Write images that CRIU restores too: pages that a child shares with its parent are stored once for each.
     #[arg(long)]
     pub portable: bool,
