@@ -2,11 +2,12 @@
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, PATIENCE, Program, Victim, assert_refused, field, root, run, said, skip,
+    Images, PATIENCE, Program, Victim, assert_refused, field, present, root, run, said, skip,
 };
 use orchestrator::sys::tty;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -273,4 +274,40 @@ fn what_has_no_meaning() {
     // It reads what comes of /dev/null: that is another thing than what it is told to look at.
     let output = images.try_restore(&["-d"]);
     assert!(output.status.success(), "{}", said(&output));
+}
+
+/// A socket of the network that the program was given; a restore gives it another, by the kernel's own name for the first.
+#[test]
+fn a_socket_of_the_network() {
+    if !root() || !present("python3") {
+        return;
+    }
+    let script = r#"
+import signal, socket, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+out = open(sys.argv[1], "a", buffering=1)
+s = socket.socket(fileno=0)
+out.write("READY\n")
+signal.sigwait([signal.SIGUSR1])
+words, sender = s.recvfrom(100)
+s.sendto(words.upper(), sender)
+out.write("PASS\n")
+"#;
+    let socket = || UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let first = OwnedFd::from(socket());
+    let program = Program::script("python3", script);
+    let mut victim = program.start_with(&[], Stdio::from(first));
+    let link = std::fs::read_link(format!("/proc/{}/fd/0", victim.pid)).expect("its socket");
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[]);
+    victim.reap();
+    let (second, asker) = (socket(), socket());
+    let address = second.local_addr().expect("its name");
+    restore_with(&images, second.into(), &link.to_string_lossy());
+    asker.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    asker.send_to(b"is anybody there", address).expect("sent");
+    victim.check();
+    let mut answer = [0; 32];
+    let len = asker.recv(&mut answer).expect("an answer");
+    assert_eq!(&answer[..len], b"IS ANYBODY THERE");
 }

@@ -96,7 +96,7 @@ pub const ROWS: &[Row] = &[
     row(SOL_IP, libc::IP_MINTTL, "IP_MINTTL", Number, Late),
     row(SOL_IP, libc::IP_NODEFRAG, "IP_NODEFRAG", Number, Late),
     row(SOL_IP, 23, "IP_CHECKSUM", Number, Late),
-    row(SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT", Number, Late),
+    row(SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT", Number, Early),
     row(SOL_IP, 25, "IP_RECVFRAGSIZE", Number, Late),
     row(SOL_IP, 26, "IP_RECVERR_RFC4884", Number, Late),
     row(SOL_IP, libc::IP_MULTICAST_IF, "IP_MULTICAST_IF", Address, Late),
@@ -216,6 +216,48 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a peer loses without a word.
+    #[test]
+    fn nothing_that_others_lose_is_missing() {
+        let names = [
+            "TCP_CONGESTION",
+            "TCP_MAXSEG",
+            "TCP_SYNCNT",
+            "TCP_LINGER2",
+            "TCP_DEFER_ACCEPT",
+            "TCP_WINDOW_CLAMP",
+            "TCP_USER_TIMEOUT",
+            "TCP_FASTOPEN",
+            "TCP_NOTSENT_LOWAT",
+            "TCP_THIN_LINEAR_TIMEOUTS",
+            "TCP_SAVE_SYN",
+            "TCP_TX_DELAY",
+            "IP_TRANSPARENT",
+            "IP_MTU_DISCOVER",
+            "IP_MINTTL",
+            "IP_RECVTTL",
+            "IP_RECVTOS",
+            "IP_RECVERR",
+            "IP_MULTICAST_TTL",
+            "IP_MULTICAST_LOOP",
+            "IP_MULTICAST_ALL",
+            "IPV6_UNICAST_HOPS",
+            "IPV6_MULTICAST_HOPS",
+            "IPV6_TCLASS",
+            "IPV6_MTU_DISCOVER",
+            "IPV6_DONTFRAG",
+            "UDP_SEGMENT",
+            "UDP_GRO",
+        ];
+        for name in names {
+            let mut rows = ROWS.iter();
+            assert!(
+                rows.any(|row| row.words == name && row.when != Never),
+                "{name}"
+            );
+        }
+    }
 
     #[test]
     fn each_is_there_once() {
