@@ -2,7 +2,7 @@
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, Program, Server, Victim, assert_refused, root, run, said, steadily,
+    Images, Program, Server, Victim, assert_refused, root, run, said, skip, steadily,
 };
 use orchestrator::image;
 use orchestrator::memory::dirty::Method;
@@ -264,4 +264,36 @@ fn broken_links_are_one_error() {
         assert_eq!(said.lines().count(), 1, "case {number}: {said}");
         assert_eq!(std::fs::read_dir(&images).expect("folder").count(), 0);
     }
+}
+
+/// A full disk of the server is told by TLS too.
+#[test]
+fn a_full_disk_is_told() {
+    let Some(victim) = start("maps", &[]) else {
+        return;
+    };
+    let mut authority = Authority::new(victim.folder(), "ca");
+    let options = authority.sign("127.0.0.1", VALID);
+    let [here, there] = ["here", "there"].map(|name| Images::new(&victim, name));
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&there.0)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return skip("cannot mount");
+    }
+    let server = Server::start(&there.0, &words(&options));
+    let output = here.try_dump(
+        victim.pid,
+        &[&server.options()[..], &words(&options)].concat(),
+    );
+    let (done, words) = server.end();
+    let _ = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&there.0)
+        .status();
+    assert_refused(&output, &["No space left", "put back"]);
+    assert!(!done && words.contains("No space left"), "{words}");
+    victim.assert_free();
+    victim.check();
 }

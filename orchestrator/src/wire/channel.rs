@@ -25,6 +25,45 @@ impl Channel {
         }
     }
 
+    /// Reads what the other side has sent already, and sends nothing of what is still to go: it may not be taken any more.
+    ///
+    /// # Errors
+    /// Nothing is there.
+    pub fn read_last(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (read, socket) = match self {
+                Channel::Plain(socket) => return socket.read(bytes),
+                Channel::Client(stream) => {
+                    (stream.conn.reader().read(bytes), stream.sock.try_clone()?)
+                }
+                Channel::Server(stream) => {
+                    (stream.conn.reader().read(bytes), stream.sock.try_clone()?)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.take_records(socket)?
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn take_records(&mut self, mut socket: TcpStream) -> io::Result<()> {
+        let taken = match self {
+            Channel::Plain(_) => return Ok(()),
+            Channel::Client(stream) => match stream.conn.read_tls(&mut socket)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => stream.conn.process_new_packets(),
+            },
+            Channel::Server(stream) => match stream.conn.read_tls(&mut socket)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => stream.conn.process_new_packets(),
+            },
+        };
+        taken.map(drop).map_err(io::Error::other)
+    }
+
     /// Tells the other side that nothing more comes. One who is gone does not hear it.
     fn say_farewell(&mut self) {
         match self {

@@ -327,7 +327,13 @@ impl Connection {
         // The rest of a status that has begun is on its way.
         let channel = self.channel.get_mut();
         channel.socket().set_nonblocking(known == 0).ok()?;
-        channel.read_exact(&mut status[known..]).ok()?;
+        let mut got = known;
+        while got < status.len() {
+            match channel.read_last(&mut status[got..]).ok()? {
+                0 => return None,
+                more => got += more,
+            }
+        }
         Some(i32::from_le_bytes(status)).filter(|status| *status != 0)
     }
 }
