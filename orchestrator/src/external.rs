@@ -19,7 +19,7 @@ const KINDS: [(&str, &str); 11] = [
     ("pipe", ""),
     ("tty", ""),
     ("unix", ""),
-    ("veth", NETWORKS),
+    ("veth", ""),
 ];
 const MOUNTS: &str = "mounts of a tree are not kept yet: it shares those of the caller";
 const NETWORKS: &str = "a network namespace of the tree's own is not kept yet";
@@ -44,8 +44,21 @@ pub struct External {
     kind: String,
     /// What is in the brackets.
     id: String,
+    /// What follows them.
+    name: String,
     /// What it is; `None` of those that cannot be left out yet.
     pub object: Option<Object>,
+}
+
+/// The other end of a pair of links (`veth`), which lies outside of the tree's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OuterLink {
+    /// Name of the tree's end.
+    pub inner: Vec<u8>,
+    /// Name of this one.
+    pub outer: Vec<u8>,
+    /// The bridge that it is to be a port of.
+    pub bridge: Option<Vec<u8>>,
 }
 
 /// A descriptor that the tree gets from whoever restores it.
@@ -126,7 +139,13 @@ impl FromStr for External {
             return Err(form());
         }
         let object = Object::of(kind, id);
-        if obstacle.is_empty() && object.is_none() {
+        let name = rest.strip_prefix(':').unwrap_or_default();
+        if kind == "veth" && (id.is_empty() || name.split('@').any(str::is_empty)) {
+            return Err(format!(
+                "{text:?} is no external veth: veth[INNER]:OUTER or veth[INNER]:OUTER@BRIDGE is wanted"
+            ));
+        }
+        if kind != "veth" && obstacle.is_empty() && object.is_none() {
             let numbers = match kind {
                 "file" => "file[MOUNT:INODE], in hexadecimal",
                 "tty" => "tty[RDEV:DEV], in hexadecimal",
@@ -139,12 +158,29 @@ impl FromStr for External {
         Ok(Self {
             kind: kind.into(),
             id: id.into(),
+            name: name.into(),
             object,
         })
     }
 }
 
 impl External {
+    /// Returns the link that a restore is to make outside, if it is one.
+    pub fn outer_link(&self) -> Option<OuterLink> {
+        if self.kind != "veth" {
+            return None;
+        }
+        let (outer, bridge) = match self.name.split_once('@') {
+            Some((outer, bridge)) => (outer, Some(bridge.into())),
+            None => (&*self.name, None),
+        };
+        Some(OuterLink {
+            inner: self.id.clone().into_bytes(),
+            outer: outer.as_bytes().to_vec(),
+            bridge: bridge.map(String::into_bytes),
+        })
+    }
+
     /// Returns why it cannot be left out of a dump yet.
     pub fn obstacle(&self) -> Option<&'static str> {
         let kind = KINDS.iter().find(|(kind, _)| *kind == self.kind);
@@ -215,16 +251,16 @@ mod tests {
 
     #[test]
     fn what_has_no_meaning_yet_is_known() {
-        for text in [
-            "mnt[]:ms",
-            "dev[8/1]:d",
-            "net[5]:n",
-            "veth[a]:b",
-            "pid[4]:p",
-        ] {
+        for text in ["mnt[]:ms", "dev[8/1]:d", "net[5]:n", "pid[4]:p"] {
             let external: External = text.parse().expect(text);
             assert!(external.obstacle().is_some(), "{text}");
         }
+        let veth: External = "veth[eth0]:out@br0".parse().expect("right");
+        let outer = veth.outer_link().expect("a link");
+        assert_eq!((&*outer.inner, &*outer.outer), (&b"eth0"[..], &b"out"[..]));
+        assert_eq!(outer.bridge.as_deref(), Some(&b"br0"[..]));
+        assert!("veth[eth0]".parse::<External>().is_err());
+        assert!("veth[eth0]:a@".parse::<External>().is_err());
         let file: External = "file[1:2]".parse().expect("right");
         assert_eq!(file.obstacle(), None);
     }

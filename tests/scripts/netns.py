@@ -4,11 +4,13 @@ Arguments: output, what is to be in the namespace.
 """
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 out = open(sys.argv[1], "a", buffering=1)
 ways = sys.argv[2:]
@@ -41,7 +43,8 @@ def settings():
 def told(*words):
     """What ip tells, without what counts and what passes."""
     text = subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
-    return sorted(line.strip() for line in text.splitlines())
+    # The number of another namespace is the kernel's to choose.
+    return sorted(re.sub(r"@if\d+|link-netnsid \d+", "", line.strip()) for line in text.splitlines())
 
 
 def seen():
@@ -89,6 +92,28 @@ for way in ways:
         subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1gbit", "burst", "1mb",
                         "latency", "1ms"], check=True)
 
+    if way == "pair":
+        ip("link", "add", "one", "index", "40", "address", "02:00:00:00:00:01", "type", "veth",
+           "peer", "name", "other", "index", "30", "address", "02:00:00:00:00:02")
+        ip("link", "set", "one", "mtu", "1400", "alias", "the first", "group", "7", "multicast", "off", "up")
+        ip("link", "property", "add", "dev", "other", "altname", "a-name-of-more-than-sixteen")
+        ip("link", "set", "other", "txqueuelen", "55", "up")
+        ip("address", "add", "10.12.0.1/24", "dev", "one")
+        ip("address", "add", "fd00:12::1/64", "dev", "one", "nodad")
+        ip("neighbour", "add", "10.12.0.9", "lladdr", "02:00:00:00:00:09", "dev", "one", "nud", "permanent")
+        ip("route", "add", "10.46.0.0/16", "via", "10.12.0.9", "dev", "one")
+        write("ipv4/conf/one/rp_filter", "2")
+        write("ipv6/conf/other/disable_ipv6", "1")
+    if way == "outward":
+        # Whoever is outside gives it a link.
+        out.write("WAITS\n")
+        while subprocess.run(["ip", "link", "show", "eth0"], capture_output=True).returncode != 0:
+            time.sleep(0.02)
+        ip("link", "set", "eth0", "up")
+        ip("address", "add", "10.99.0.2/24", "dev", "eth0")
+        ip("route", "add", "default", "via", "10.99.0.1")
+        ip("neighbour", "add", "10.99.0.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "permanent")
+
 # Sockets: a listening one, a connection, abstract names, and an own descriptor of the namespace.
 listener = socket.create_server(("10.11.12.13", 777))
 client = socket.create_connection(("10.11.12.13", 777))
@@ -99,6 +124,30 @@ abstract.bind("\0the same in each namespace")
 bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
 own = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
+def serve(connection):
+    with connection:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data.upper())
+
+
+def accept(all_of_them):
+    while True:
+        threading.Thread(target=serve, args=(all_of_them.accept()[0],), daemon=True).start()
+
+
+if "outward" in ways:
+    threading.Thread(target=accept, args=(socket.create_server(("10.99.0.2", 778)),), daemon=True).start()
+
+
+def settled():
+    """Addresses of IPv6 that the kernel gives by itself are nobody else's once a while has passed."""
+    while "tentative" in subprocess.run(["ip", "address"], check=True, capture_output=True, text=True).stdout:
+        time.sleep(0.05)
+
+
+settled()
 before = seen()
 
 
@@ -108,6 +157,7 @@ def fail(reason):
 
 
 def check():
+    settled()
     after = seen()
     for was, now in zip([*before[0], *before[1:]], [*after[0], *after[1:]]):
         if was != now:

@@ -252,7 +252,6 @@ fn what_has_no_meaning() {
         "dev[8/1]:d",
         "net[4026531840]:n",
         "pid[1]:p",
-        "veth[a]:b",
         "macvlan[a]:b",
     ];
     for kind in kinds {

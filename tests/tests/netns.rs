@@ -1,23 +1,30 @@
 //! Trees in a network namespace of their own: the victims check from inside that all of it is as it was.
 
-use integration_tests::{Images, Program, Victim, assert_refused, present, root, run, said, skip};
+use std::process::{Child, Command, Stdio};
+
+use integration_tests::{
+    Images, Program, Victim, assert_refused, orchestrator, present, root, run, said, skip,
+    wait_until,
+};
 
 const KEEP: &str = "--tcp-established";
 
+/// Returns whether victims can be made here, and their connections be kept.
+fn possible() -> bool {
+    if !root() || !present("ip") || !present("python3") {
+        return false;
+    }
+    let locks = run(&["check", "--feature", "network_lock_nftables"]);
+    if !locks.status.success() {
+        skip("no nftables");
+    }
+    locks.status.success()
+}
+
 /// Starts a victim that makes itself a namespace with these things.
 fn start(ways: &[&str]) -> Option<Victim> {
-    if !root() || !present("ip") || !present("python3") {
-        return None;
-    }
-    if !run(&["check", "--feature", "network_lock_nftables"])
-        .status
-        .success()
-    {
-        skip("no nftables");
-        return None;
-    }
     let script = include_str!("../scripts/netns.py");
-    Some(Program::script("python3", script).start(ways))
+    possible().then(|| Program::script("python3", script).start(ways))
 }
 
 fn restore(images: &Images) {
@@ -44,6 +51,157 @@ fn a_namespace_with_loopback() {
     }
     assert_ne!(namespace(victim.pid), namespace(std::process::id()));
     victim.check();
+}
+
+#[test]
+fn a_pair_of_links_inside() {
+    let Some(mut victim) = start(&["lo", "pair"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    restore(&images);
+    victim.check();
+}
+
+/// A network namespace with a bridge, to which the victim's link leads. Ended when it goes.
+struct Host(Child);
+
+impl Host {
+    fn start() -> Self {
+        let script = "ip link set lo up && ip link add br0 type bridge && ip address add 10.99.0.1/24 dev br0 && ip link set br0 up && exec sleep 1000";
+        let child = Command::new("unshare")
+            .args(["-n", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .spawn();
+        let host = Self(child.expect("unshare can be started"));
+        let is_up = wait_until(|| {
+            let name = std::fs::read(format!("/proc/{}/comm", host.0.id()));
+            name.is_ok_and(|name| name == b"sleep\n")
+        });
+        assert!(is_up, "no host");
+        host
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let place = format!("--net=/proc/{}/ns/net", self.0.id());
+        command.args([&place, program]).stdin(Stdio::null());
+        command
+    }
+
+    fn ip(&self, words: &str) {
+        let status = self.command("ip").args(words.split(' ')).status();
+        assert!(status.is_ok_and(|status| status.success()), "ip {words}");
+    }
+
+    /// Restores in it.
+    fn restore(&self, images: &Images, more: &[&str]) -> std::process::Output {
+        let mut command = self.command(orchestrator().to_str().expect("UTF-8"));
+        let dir = images.0.to_str().expect("UTF-8");
+        command.args(["restore", "-d", "-D", dir, KEEP]).args(more);
+        command.output().expect("nsenter can be started")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks the server of the victim again and again, over one connection, until its input ends.
+const CLIENT: &str = r#"
+import socket, sys, threading
+out = open(sys.argv[1], "a", buffering=1)
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+s = socket.create_connection(("10.99.0.2", 778), timeout=60)
+count = 0
+while not ended.is_set() or count < 2:
+    s.sendall(b"line %d\n" % count)
+    answer = b""
+    while not answer.endswith(b"\n"):
+        part = s.recv(100)
+        assert part, "closed"
+        answer += part
+    assert answer == b"LINE %d\n" % count, answer
+    count += 1
+    out.write("%d\n" % count)
+out.write("PASS\n")
+"#;
+
+/// A server in a namespace of its own, a client outside of it: both go on when the server is somewhere else, with its address.
+#[test]
+fn a_server_moves_to_a_new_namespace() {
+    if !possible() || !present("unshare") || !present("nsenter") {
+        return;
+    }
+    let host = Host::start();
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // It waits for the link before it is ready.
+        scope.spawn(|| send.send(start(&["lo", "outward"])));
+        let give = || {
+            let waiting = waiting_for_a_link();
+            waiting.map(|pid| {
+                host.ip(&format!(
+                    "link add out0 type veth peer name eth0 address 02:00:00:00:99:02 netns {pid}"
+                ));
+                host.ip("link set out0 master br0 up");
+            })
+        };
+        assert!(wait_until(|| give().is_some()), "nobody waits for a link");
+    });
+    let Ok(Some(mut victim)) = receive.recv() else {
+        return;
+    };
+    let output = victim.folder().join("client");
+    let client = host
+        .command("python3")
+        .args(["-c", CLIENT])
+        .arg(&output)
+        .stdin(Stdio::piped())
+        .spawn();
+    let mut client = client.expect("python3 can be started");
+    let said_by_client = || std::fs::read_to_string(&output).unwrap_or_default();
+    assert!(
+        wait_until(|| said_by_client().lines().count() > 3),
+        "no answers"
+    );
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    let before = said_by_client().lines().count();
+    let refused = host.restore(&images, &[]);
+    assert_refused(&refused, &["eth0", "outside", "--external veth[eth0]:"]);
+    let restored = host.restore(&images, &["--external", "veth[eth0]:moved@br0"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    let went_on = wait_until(|| said_by_client().lines().count() > before + 3);
+    assert!(went_on, "the client stands still: {}", said_by_client());
+    drop(client.stdin.take());
+    assert!(client.wait().is_ok_and(|status| status.success()));
+    assert!(said_by_client().ends_with("PASS\n"), "{}", said_by_client());
+    victim.check();
+}
+
+/// Returns the process of this test that waits for a link.
+fn waiting_for_a_link() -> Option<u32> {
+    let own = std::process::id();
+    let children = std::fs::read_dir(format!("/proc/{own}/task")).ok()?;
+    let pids = children.flatten().flat_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("children"));
+        let text = text.unwrap_or_default();
+        let pids: Vec<u32> = text.split(' ').filter_map(|pid| pid.parse().ok()).collect();
+        pids
+    });
+    let mut pids = pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("outward")
+    });
+    pids.find(|pid| namespace(*pid) != namespace(own))
 }
 
 #[test]

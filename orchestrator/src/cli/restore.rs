@@ -42,6 +42,12 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
         foreground: waits,
         leave_stopped: args.leave_stopped,
         tcp_established: args.permissions.tcp_established,
+        outer_links: args
+            .permissions
+            .external
+            .iter()
+            .filter_map(|one| one.outer_link())
+            .collect(),
         tcp_close: args.permissions.tcp_close,
         dedup: args.auto_dedup,
         lazy: args

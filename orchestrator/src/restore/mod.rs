@@ -31,7 +31,7 @@ pub use error::{Error, Result};
 pub use map::record_working_set;
 pub use run::{How, run};
 
-use crate::external::Inherited;
+use crate::external::{Inherited, OuterLink};
 use crate::image::{self, ImageSet, RestoreStats};
 use crate::kernel;
 use crate::lazy::link::Link;
@@ -61,6 +61,8 @@ pub struct Options {
     pub foreground: bool,
     /// Every process is left stopped.
     pub leave_stopped: bool,
+    /// Other ends of the tree's links.
+    pub outer_links: Vec<OuterLink>,
     /// Connections of TCP are restored.
     pub tcp_established: bool,
     /// Their sockets are restored closed.
@@ -121,7 +123,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
         leave_stopped: options.leave_stopped,
     };
     let how = (how, link.as_ref());
-    let mut restored = run(&plan, &images, how, &options.stages)?;
+    let mut restored = run(&plan, &images, how, (&options.stages, &options.outer_links))?;
     names.keep();
     ghosts.finish();
     if options.dedup
@@ -186,6 +188,7 @@ fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
     );
     refused.extend(of_files);
     refused.extend(connections::refusals(&images.snapshot, options));
+    refused.extend(network::refusals(&images.snapshot, &options.outer_links));
     if !refused.is_empty() {
         return Err(Error::Refused(refused));
     }

@@ -2,15 +2,20 @@
 //! goes with us. Packets are kept away from it until all sockets are there: they would be answered by a reset.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use super::error::{Doing, Error, Result};
+use crate::external::OuterLink;
 use crate::netlink::nft::{self, Owned, Scope};
 use crate::netlink::raw::Asker;
+use crate::objects::netns::kinds::{Making, making};
 use crate::objects::netns::plan::{self, Act, Step};
 use crate::objects::netns::present;
+use crate::plan::Refusal;
 use crate::snapshot::{FileKind, NetNamespace, NetworkLock, Snapshot};
 use crate::sys::ns::Network;
+use crate::sys::socket;
 
 /// How often settings are compared: one may change others.
 const PASSES: usize = 3;
@@ -30,13 +35,20 @@ pub(super) struct Place {
 
 impl Place {
     /// Makes the namespace of a tree that has one of its own.
-    pub(super) fn make(snapshot: &Snapshot) -> Result<Self> {
+    pub(super) fn make(snapshot: &Snapshot, outer: &[OuterLink]) -> Result<Self> {
         let Some(wanted) = &snapshot.network else {
             return Ok(Self::default());
         };
         let own = Network::new().doing("make a network namespace")?;
-        let filled = own.within(|| fill(wanted, snapshot));
-        let (lock, not_kept) = filled.doing("enter a new network namespace")??;
+        let home = Network::here().doing("open the network namespace of this command")?;
+        let doing = "enter a new network namespace";
+        let made = own.within(|| make_links(wanted, snapshot, outer, &home));
+        let lock = made.doing(doing)??;
+        // Before the other end is up, the tree's has no carrier.
+        for outer in outer.iter().filter(|outer| is_of(wanted, outer)) {
+            bring_up(outer)?;
+        }
+        let not_kept = own.within(|| fill(wanted)).doing(doing)??;
         Ok(Self {
             own: Some(own),
             lock,
@@ -65,15 +77,86 @@ impl Place {
     }
 }
 
-fn fill(wanted: &NetNamespace, snapshot: &Snapshot) -> Result<(Option<Owned>, Vec<String>)> {
-    let failed = |source: io::Error| Error::Network {
-        object: "network namespace".into(),
+/// Refuses links that cannot be made, and those whose other end nobody has said where to put.
+pub(super) fn refusals(snapshot: &Snapshot, outer: &[OuterLink]) -> Vec<Refusal> {
+    let links = snapshot.network.iter().flat_map(|own| &own.links);
+    let refused = links.filter_map(|link| {
+        let (reason, remedy) = match making(link) {
+            None => ("devices of this kind are not kept yet", String::new()),
+            Some(Making::Outward) if !outer.iter().any(|outer| outer.inner == link.name) => (
+                "its other end lies outside of what was dumped",
+                format!(
+                    "use --external veth[{}]:OUTER@BRIDGE",
+                    String::from_utf8_lossy(&link.name)
+                ),
+            ),
+            Some(_) => return None,
+        };
+        Some(Refusal {
+            task: snapshot.root().map_or(0, |root| root.pid),
+            object: link.words(),
+            reason: reason.into(),
+            remedy,
+        })
+    });
+    refused.collect()
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::Network {
+        object: "links".into(),
         source,
-    };
+    }
+}
+
+fn is_of(wanted: &NetNamespace, outer: &OuterLink) -> bool {
+    let mut links = wanted.links.iter();
+    links.any(|link| link.name == outer.inner && making(link) == Some(Making::Outward))
+}
+
+/// Makes the links, none of them up but loopback's, and returns what keeps packets away.
+fn make_links(
+    wanted: &NetNamespace,
+    snapshot: &Snapshot,
+    outer: &[OuterLink],
+    home: &Network,
+) -> Result<Option<Owned>> {
     let lock = lock(snapshot)?;
     let asker = present::open().map_err(failed)?;
     let there = present::links(&asker).map_err(failed)?;
-    run(&asker, &plan::links(&wanted.links, &there))?;
+    let home = home.as_fd().as_raw_fd();
+    let steps = plan::links(&wanted.links, &there, outer, home);
+    steps.iter().try_for_each(|step| make(&asker, step))?;
+    Ok(lock)
+}
+
+/// Brings up the other end of a link, which is in our namespace.
+fn bring_up(outer: &OuterLink) -> Result<()> {
+    let asker = present::open().map_err(failed)?;
+    let bridge = outer.bridge.as_deref().map(|name| {
+        socket::interface_index(name).ok_or_else(|| Error::Network {
+            object: format!("bridge {}", String::from_utf8_lossy(name)),
+            source: io::ErrorKind::NotFound.into(),
+        })
+    });
+    let steps = plan::outer_up(outer, bridge.transpose()?);
+    steps.iter().try_for_each(|step| make(&asker, step))
+}
+
+/// Makes something that may not be there yet.
+fn make(asker: &Asker, step: &Step) -> Result<()> {
+    let Act::Request(kind, flags, body) = &step.act else {
+        return Ok(());
+    };
+    let made = asker.have_done(*kind, *flags, body);
+    made.map_err(|source| Error::Network {
+        object: step.object.clone(),
+        source,
+    })
+}
+
+fn fill(wanted: &NetNamespace) -> Result<Vec<String>> {
+    let asker = present::open().map_err(failed)?;
     let mut not_kept = Vec::new();
     for _ in 0..PASSES {
         let there = present::settings().map_err(failed)?;
@@ -98,7 +181,7 @@ fn fill(wanted: &NetNamespace, snapshot: &Snapshot) -> Result<(Option<Owned>, Ve
     let there = present::rules(&asker).map_err(failed)?;
     run(&asker, &plan::rules(&wanted.rules, &there))?;
     run(&asker, &plan::neighbours(&wanted.neighbours))?;
-    Ok((lock, not_kept))
+    Ok(not_kept)
 }
 
 /// Keeps packets away from sockets that are not there yet.

@@ -20,6 +20,7 @@ use super::queues::Queues;
 use super::segments::Segments;
 use super::{Mapped, Restored, micros};
 use super::{connections, datagrams};
+use crate::external::OuterLink;
 use crate::image::{ImageSet, RestoreStats};
 use crate::lazy::link::Link;
 use crate::plan::Plan;
@@ -54,7 +55,7 @@ pub fn run(
     plan: &Plan,
     images: &ImageSet,
     (how, lazy): (How, Option<&Link>),
-    stages: &Stages,
+    (stages, outer): (&Stages, &[OuterLink]),
 ) -> Result<Restored> {
     let started = Instant::now();
     let orphans = Orphans::adopt(plan)?;
@@ -64,7 +65,7 @@ pub fn run(
         !images.snapshot.segments.is_empty() && !plan.launch.has_own_ipc,
     )?;
     let queues = Queues::watch(plan);
-    let mut place = Place::make(&images.snapshot)?;
+    let mut place = Place::make(&images.snapshot, outer)?;
     let parent = parent(plan, how);
     let root = Root {
         launched: launch(plan, &images.pages, (parent, place.own()))?,

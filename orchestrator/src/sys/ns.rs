@@ -56,7 +56,8 @@ impl Network {
         Ok(Self { file })
     }
 
-    fn here() -> Result<Self> {
+    /// Returns that of the calling thread.
+    pub fn here() -> Result<Self> {
         Self::open("/proc/thread-self/ns/net")
     }
 

@@ -38,6 +38,8 @@ impl FileTable {
     /// Returns what was named as outside and is nothing of the tree, in words.
     pub fn external_for_nothing(&self) -> Vec<String> {
         let named = self.choices.external.iter();
+        // What is only for a restore is nothing of the tree here.
+        let named = named.filter(|external| external.outer_link().is_none());
         let unknown = named.filter(|external| {
             let object = external.object;
             let mut files = self.files.iter();
