@@ -316,15 +316,18 @@ pub fn routes(wanted: &[Vec<u8>], present: &[Vec<u8>]) -> Vec<Step> {
         };
         Step::new(route_words(&body), NEW_ROUTE, flags, body)
     };
-    others(present, wanted, |body| route_key(body))
-        .map(add)
-        .collect()
+    // Those of the kernel's own come when they come: added by us they would be there twice.
+    let missing = others(present, wanted, |body| route_key(body));
+    missing.filter(|body| !is_awaited(body)).map(add).collect()
 }
 
 /// Returns whether the kernel is still to add routes of IPv6: it does so once nobody else is known to have an address.
 pub fn is_awaiting(wanted: &[Vec<u8>], present: &[Vec<u8>]) -> bool {
-    let mut missing = others(present, wanted, |body| route_key(body));
-    missing.any(|body| body[5] == BY_KERNEL && i32::from(body[0]) == libc::AF_INET6)
+    others(present, wanted, |body| route_key(body)).any(|body| is_awaited(body))
+}
+
+fn is_awaited(body: &[u8]) -> bool {
+    body[5] == BY_KERNEL && i32::from(body[0]) == libc::AF_INET6
 }
 
 /// Returns what removes routes that nobody wants.
@@ -539,6 +542,10 @@ mod tests {
         };
         assert!(routes(&[route(16, 10)], &[route(0, 10)]).is_empty());
         assert!(!is_awaiting(&[route(0, 10)], &[]));
+        let mut of_kernel = route(0, 10);
+        (of_kernel[0], of_kernel[5]) = (10, BY_KERNEL);
+        assert!(is_awaiting(&[of_kernel.clone()], &[]));
+        assert!(routes(&[of_kernel], &[]).is_empty());
         let steps = routes(&[route(16, 10)], &[route(0, 11)]);
         assert_eq!(steps[0].object, "route to 10.0.0.0/8");
         let Act::Request(NEW_ROUTE, _, body) = &steps[0].act else {
