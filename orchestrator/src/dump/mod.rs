@@ -227,7 +227,7 @@ impl Failure {
 
     /// Looks whether the target is still there: whoever ends it in the middle of a dump makes any call fail.
     fn checked(mut self, pid: Pid) -> Self {
-        let is_alive = procfs::stat::read(pid).is_ok_and(|stat| !matches!(stat.state, b'Z' | b'X'));
+        let is_alive = procfs::stat::read(pid).is_ok_and(|stat| !stat.is_ending());
         if !is_alive {
             self.target = match &self.source {
                 Error::Tracee(tracee::Error::Missing(_)) | Error::Refused(_) => Target::Absent,

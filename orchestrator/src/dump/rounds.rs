@@ -225,7 +225,7 @@ fn write_all(
 }
 
 fn is_gone(pid: Pid) -> bool {
-    procfs::stat::read(pid).map_or(true, |stat| matches!(stat.state, b'Z' | b'X'))
+    procfs::stat::read(pid).map_or(true, |stat| stat.is_ending())
 }
 
 /// Returns the parent of a process, if it may share pages with it, and the ranges that both have.

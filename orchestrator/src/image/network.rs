@@ -21,6 +21,14 @@ const ROUTES: u32 = 0x4531_1224;
 const RULES: u32 = 0x7170_6986;
 /// Most bytes of a file of messages.
 const MOST: u64 = 64 << 20;
+/// What the peer keeps of a namespace beside, each in a file of its own.
+const NOT_READ: [(&str, &str); 5] = [
+    ("nftables", "rules of nftables"),
+    ("iptables", "rules of iptables"),
+    ("ip6tables", "rules of ip6tables"),
+    ("netns-ct", "connections that netfilter tracks"),
+    ("netns-exp", "connections that netfilter expects"),
+];
 /// Most bytes of a name of a link (`IFNAMSIZ`), and of another name.
 const MAX_NAME: usize = 15;
 const MAX_OTHER_NAME: usize = 127;
@@ -154,7 +162,13 @@ pub(super) fn from_files(dir: &Dir, id: u32) -> Result<NetNamespace> {
     let name = format!("netns-{id}.img");
     let record: pb::NetnsEntry = read_one(dir, &name, kinds::NETNS)?;
     let at = |wrong: Wrong| wrong.at(&name, "its record");
-    let ext = record.ext.unwrap_or_default();
+    // Ours has every setting there; the peer's records are not read, and what they say is not to be lost without a word.
+    let Some(ext) = record.ext else {
+        return Err(at(Wrong::new(
+            "the settings of a network namespace are not read yet from a set of CRIU",
+        )));
+    };
+    refuse_not_read(dir, id)?;
     let settings = ext.setting.into_iter().map(setting_from_record);
     let settings = settings.collect::<Checked<_>>().map_err(at)?;
     let name = format!("netdev-{id}.img");
@@ -188,6 +202,23 @@ pub(super) fn from_files(dir: &Dir, id: u32) -> Result<NetNamespace> {
         true => Ok(own),
         false => Err(Wrong::new("a message is cut").at(&name, "its messages")),
     }
+}
+
+/// Refuses what else a set has of the namespace and is not restored yet.
+fn refuse_not_read(dir: &Dir, id: u32) -> Result<()> {
+    for (stem, what) in NOT_READ {
+        let name = format!("{stem}-{id}.img");
+        let Some(file) = dir.open_file(&name)? else {
+            continue;
+        };
+        let found = file.metadata();
+        let found = found.map_err(|source| failed("look at", &name, source))?;
+        if found.len() > 0 {
+            let wrong = Wrong::new(format!("{what} are not restored yet"));
+            return Err(wrong.at(&name, "the network namespace"));
+        }
+    }
+    Ok(())
 }
 
 fn setting_from_record(record: pb::ExtNetSetting) -> Checked<Setting> {
@@ -311,6 +342,30 @@ mod tests {
             };
             assert!(link_from_record(&record).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_the_peer_has_beside_is_not_lost_without_a_word() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = Dir::open(folder.path()).expect("opens");
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(folder.path().join(name), bytes).expect("written");
+        };
+        let record = |ext| {
+            let record = pb::NetnsEntry {
+                ext,
+                ..pb::NetnsEntry::default()
+            };
+            write("netns-10.img", &encode(kinds::NETNS, [&record]).bytes);
+        };
+        let words = || from_files(&dir, 10).expect_err("refused").to_string();
+        record(None);
+        assert!(words().contains("settings"), "{}", words());
+        record(Some(pb::ExtNetns::default()));
+        write("iptables-10.img", b"");
+        assert!(from_files(&dir, 10).is_ok(), "an empty file says nothing");
+        write("nftables-10.img", b"table ip x {}");
+        assert!(words().contains("rules of nftables"), "{}", words());
     }
 
     #[test]

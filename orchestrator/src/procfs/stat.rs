@@ -73,6 +73,17 @@ pub struct Stat {
     pub exit_code: i32,
 }
 
+/// It is on its way out: its memory may be gone already (`PF_EXITING`, `linux/sched.h`).
+const PF_EXITING: u32 = 4;
+
+impl Stat {
+    /// Returns whether it has ended, ends, or is about to: whoever is killed is for a moment still there to be read.
+    pub fn is_ending(&self) -> bool {
+        let is_killed = self.signal & 1 << (libc::SIGKILL - 1) != 0;
+        matches!(self.state, b'Z' | b'X') || self.flags & PF_EXITING != 0 || is_killed
+    }
+}
+
 /// Reads `stat` of a process or a thread.
 pub fn read(of: impl Into<Subject>) -> Result<Stat> {
     parse(&of.into().read(FILE)?)
@@ -118,6 +129,28 @@ mod tests {
     const TAIL: &str = "S 1 2 3 34816 5 4194304 106 0 0 0 7 8 -9 0 20 -5 4 0 172946 3133440 416 18446744073709551615 \
         94024408977408 94024408997289 140733387807200 0 0 1 2 3 4 0 0 0 17 1 50 2 0 0 0 94024409013296 94024409014912 \
         94025039081472 140733387811518 140733387811573 140733387811574 140733387812843 256\n";
+
+    #[test]
+    fn whoever_ends_is_known_before_it_has_ended() {
+        let stat = parse(format!("77 (cat) {TAIL}").as_bytes()).expect("parses");
+        assert!(!stat.is_ending());
+        for ending in [
+            Stat {
+                state: b'Z',
+                ..stat.clone()
+            },
+            Stat {
+                flags: stat.flags | PF_EXITING,
+                ..stat.clone()
+            },
+            Stat {
+                signal: 1 << 8,
+                ..stat
+            },
+        ] {
+            assert!(ending.is_ending(), "{ending:?}");
+        }
+    }
 
     #[test]
     fn every_field_lands_in_its_place() {

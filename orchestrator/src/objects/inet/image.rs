@@ -21,6 +21,8 @@ const NET_NS: u32 = 2;
 const MAX_INTERFACE: usize = 16;
 /// Most senders of a membership.
 const MAX_SOURCES: usize = 256;
+/// Numbers of protocols end before it: that of raw sockets may be one that no packet has (`linux/in.h`).
+const IPPROTO_MAX: i32 = 263;
 
 /// Returns the record of `fact`, which is open as `file`.
 pub(crate) fn to_record(
@@ -189,7 +191,7 @@ pub(crate) fn from_record(record: &pb::InetSkEntry) -> Checked<Result<InetSocket
     let (kind, protocol) = (record.r#type as i32, record.proto as i32);
     let is_known = match kind {
         libc::SOCK_STREAM => protocol == libc::IPPROTO_TCP,
-        libc::SOCK_DGRAM | libc::SOCK_RAW => (0..256).contains(&protocol),
+        libc::SOCK_DGRAM | libc::SOCK_RAW => (0..IPPROTO_MAX).contains(&protocol),
         _ => false,
     };
     if !is_known {
