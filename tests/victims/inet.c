@@ -194,6 +194,15 @@ int main(int argc, char **argv)
 	int raw = MUST(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
 	int mask = ~(1 << 8);
 	MUST(setsockopt(raw, 255, 1, &mask, sizeof mask));
+	/* No packet has this protocol, and nobody sends from that address: they would hear packets of other tests. */
+	const int above_a_byte = 262;
+	int silent = MUST(socket(AF_INET, SOCK_RAW, above_a_byte));
+	int segments = MUST(socket(AF_INET, SOCK_RAW, IPPROTO_TCP));
+	struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_port = 9, .sin_addr.s_addr = htonl(0x7f586354)};
+	MUST(connect(segments, (struct sockaddr *)&nobody, sizeof nobody));
+	char heard[64];
+	while (recv(segments, heard, sizeof heard, MSG_DONTWAIT) >= 0)
+		;
 
 	int all[] = {listener, group[0], optioned, waiting, one, other, special, shut, member};
 	union address names[sizeof all / sizeof *all];
@@ -245,5 +254,14 @@ int main(int argc, char **argv)
 	length = sizeof mask;
 	MUST(getsockopt(raw, 255, 1, &mask, &length));
 	CHECK(mask == ~(1 << 8), "ICMP_FILTER %x", mask);
+	int protocol = 0;
+	MUST(getsockopt(silent, SOL_SOCKET, SO_PROTOCOL, &protocol, &length));
+	CHECK(protocol == above_a_byte, "raw protocol %d", protocol);
+	MUST(getsockopt(segments, SOL_SOCKET, SO_PROTOCOL, &protocol, &length));
+	CHECK(protocol == IPPROTO_TCP, "raw protocol %d of TCP", protocol);
+	struct sockaddr_in peer;
+	length = sizeof peer;
+	MUST(getpeername(segments, (struct sockaddr *)&peer, &length));
+	CHECK(peer.sin_addr.s_addr == nobody.sin_addr.s_addr, "it is connected elsewhere");
 	return victim_pass();
 }

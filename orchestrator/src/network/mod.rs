@@ -212,7 +212,9 @@ pub fn mend(root: Pid) -> io::Result<Vec<String>> {
             let Ok(own) = fd::pidfd_getfd(&pidfd, RemoteFd(number)) else {
                 continue;
             };
-            let is_tcp = socket::option(&own, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_TCP);
+            let [kind, protocol] =
+                [libc::SO_TYPE, libc::SO_PROTOCOL].map(|option| socket::option(&own, option));
+            let is_tcp = kind == Ok(libc::SOCK_STREAM) && protocol == Ok(libc::IPPROTO_TCP);
             if is_tcp && repair::mend(&own).map_err(io::Error::other)? {
                 mended.push(format!("descriptor {number} of process {pid}"));
             }

@@ -199,9 +199,9 @@ pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED
 pub const NOWHERE_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 impl InetSocket {
-    /// Returns whether it is one of TCP.
+    /// Returns whether it is one of TCP. A raw socket may have the same protocol.
     pub fn is_tcp(&self) -> bool {
-        self.protocol == libc::IPPROTO_TCP
+        self.kind == libc::SOCK_STREAM && self.protocol == libc::IPPROTO_TCP
     }
 
     /// Returns the state of its connection of TCP, if it is one.
@@ -248,6 +248,7 @@ impl InetSocket {
     /// Returns the words for it.
     pub fn words(&self) -> String {
         let protocol = match self.protocol {
+            protocol if self.kind == libc::SOCK_RAW => format!("raw IP protocol {protocol}"),
             libc::IPPROTO_TCP => "TCP".into(),
             libc::IPPROTO_UDP => "UDP".into(),
             libc::IPPROTO_UDPLITE => "UDP-Lite".into(),

@@ -144,7 +144,8 @@ pub fn collect(
             fact.stream.is_reset = events & libc::POLLERR != 0;
         }
     } else {
-        if matches!(protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) {
+        let is_udp = matches!(protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE);
+        if is_udp && kind == libc::SOCK_DGRAM {
             refuse_unsent(own)?;
         }
         if is_somewhere(&fact.remote) {
