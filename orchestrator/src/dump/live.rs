@@ -161,14 +161,19 @@ fn set_subreapers(infected: &mut [Infected], facts: &Facts, to: Subreapers) -> R
         if !facts.task.child_subreaper {
             continue;
         }
+        let mut questions = Questions::default();
         match to {
             Subreapers::Off => {
                 infected.set_cleanup(&[call(1)]);
-                let mut questions = Questions::default();
                 questions.add(call(0), &[]);
                 infected.ask(&questions)?;
             }
-            Subreapers::AsBefore => infected.run_cleanup()?,
+            Subreapers::AsBefore => {
+                // Off the list only when it is done: twice does no harm.
+                questions.add(call(1), &[]);
+                infected.ask(&questions)?;
+                infected.set_cleanup(&[]);
+            }
         }
     }
     Ok(())
