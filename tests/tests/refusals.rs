@@ -250,15 +250,6 @@ fn a_process_whose_first_thread_has_ended() {
 }
 
 #[test]
-fn a_protection_key() {
-    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    match processor.contains(" ospke") {
-        true => refused("key", &["protection key 1", "pkey_alloc"]),
-        false => skip("no protection keys"),
-    }
-}
-
-#[test]
 fn a_thread_with_descriptors_of_its_own() {
     refused("thread-files", &["descriptors of thread"]);
 }

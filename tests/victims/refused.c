@@ -403,20 +403,6 @@ static void foreign_check(void)
 	CHECK(theirs.st_ino != ours.st_ino, "the other namespace");
 }
 
-/* A protection key of its own, which no area has. */
-static int key;
-
-static void key_up(void)
-{
-	key = MUST(pkey_alloc(0, PKEY_DISABLE_WRITE));
-}
-
-static void key_check(void)
-{
-	CHECK(pkey_get(key) == PKEY_DISABLE_WRITE, "its rights");
-	CHECK(!pkey_free(key), "the key");
-}
-
 static void files_up(void) { thread_with(CLONE_FILES); }
 static void network_up(void) { thread_with(CLONE_NEWNET); }
 static void thread_check(void) { done = 1; }
@@ -450,7 +436,6 @@ static const struct {
 	{"slave", slave_up, pty_check},
 	{"namespace", namespace_up, namespace_check},
 	{"foreign", foreign_up, foreign_check},
-	{"key", key_up, key_check},
 	{"thread-files", files_up, thread_check},
 	{"thread-network", network_up, thread_check},
 };

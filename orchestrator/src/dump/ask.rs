@@ -59,7 +59,7 @@ fn ask_task(
     let keys = keys::ask(&mut questions);
     let answers = infected.ask(&questions)?;
     refuse_lost_rings(task.pid, &rings, &answers)?;
-    keys::refuse(task.pid, &keys, &answers)?;
+    losses.extend(keys::lost(&keys, &answers));
     let clocks_ns = of_process.read(&answers, task, losses);
     if let Some(mm) = &mut task.mm {
         of_areas.collect(&answers, infected, &mut mm.vmas)?;

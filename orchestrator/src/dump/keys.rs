@@ -4,9 +4,8 @@
 //! `mm/mprotect.c`), so a key is asked for at an address where there is none. The key that it takes by itself for areas which
 //! may be executed only (`execute_only_pkey`) is not allocated to a program, and comes with such an area at the restore too.
 
-use super::Error;
-use crate::error::{Refusal, Refusals};
 use crate::infect::questions::{Answers, Arg, Asked, Questions};
+use crate::support::{Loss, Lost};
 
 /// Keys of the processor (x86: `ARCH_VM_PKEY_FLAGS`); every program has the first.
 const KEYS: std::ops::Range<u64> = 1..16;
@@ -22,15 +21,10 @@ pub fn ask(questions: &mut Questions) -> Vec<(u64, Asked)> {
     KEYS.map(&mut of).collect()
 }
 
-/// Refuses those that are.
-pub fn refuse(pid: i32, asked: &[(u64, Asked)], answers: &Answers) -> Result<(), Error> {
+/// Returns those that are, as what is lost: an area with one is refused, and no other trace of them is in memory.
+pub fn lost(asked: &[(u64, Asked)], answers: &Answers) -> Option<Loss> {
     let is_allocated = |asked: &Asked| answers.result(*asked) == Err(libc::ENOMEM);
     let allocated = asked.iter().filter(|(_, asked)| is_allocated(asked));
-    let refusals = allocated.map(|(key, _)| Refusal {
-        task: pid,
-        object: format!("protection key {key}"),
-        reason: "the program has allocated it (pkey_alloc), which is not kept yet".into(),
-        remedy: String::new(),
-    });
-    Ok(Refusals(refusals.collect()).into_result()?)
+    let words: Vec<String> = allocated.map(|(key, _)| key.to_string()).collect();
+    (!words.is_empty()).then(|| Loss::with(Lost::ProtectionKeys, words.join(", ")))
 }

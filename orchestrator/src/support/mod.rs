@@ -94,6 +94,8 @@ pub enum Lost {
     FanotifyEvents,
     /// What comes with the signal that tells of a message.
     QueueNoticeValue,
+    /// Protection keys that no area has.
+    ProtectionKeys,
     /// Which thread of its parent made a process.
     ParentThread,
 }
@@ -303,7 +305,8 @@ mod tests {
             Some(Lost::SocketError) => Some(Lost::IpcTimes),
             Some(Lost::IpcTimes) => Some(Lost::FanotifyEvents),
             Some(Lost::FanotifyEvents) => Some(Lost::QueueNoticeValue),
-            Some(Lost::QueueNoticeValue) => Some(Lost::ParentThread),
+            Some(Lost::QueueNoticeValue) => Some(Lost::ProtectionKeys),
+            Some(Lost::ProtectionKeys) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };
         let mut lost = next(None);
