@@ -1,7 +1,7 @@
 //! What cannot be dumped yet is refused by name, with status 1, and goes on untouched.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, assert_refused, root, skip, wait_until};
+use integration_tests::{Images, Program, assert_refused, root, wait_until};
 use std::io::Write as _;
 use std::process::Stdio;
 
