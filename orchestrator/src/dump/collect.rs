@@ -131,7 +131,7 @@ fn collect_tree(
             refusals.extend(process::refuse_foreign(pid, root)?);
             losses.extend(losses::collect_early(pid)?);
         }
-        losses.extend(losses::of_children(frozen));
+        losses.extend(losses::of_children(frozen)?);
         let (mut areas, pages) = area_reader.next(index, frozen)?;
         // An address space is tracked once, whoever shares it.
         if spaces.insert(ids[index].vm) {

@@ -37,13 +37,15 @@ pub fn of_files(tasks: &[TaskFacts], files: &FileTable) -> Vec<Loss> {
 }
 
 /// A restored process is made by the first thread of its parent.
-pub fn of_children(frozen: &Frozen) -> impl Iterator<Item = Loss> {
-    let first = frozen.pid().leader();
-    let by_others = frozen.children().filter(move |(tid, _)| *tid != first);
-    by_others.map(|(tid, child)| {
-        let what = format!("{} by thread {}", child.0, tid.0);
-        Loss::with(Lost::ParentThread, what)
-    })
+pub fn of_children(frozen: &Frozen) -> Result<Vec<Loss>, Error> {
+    let mut losses = Vec::new();
+    for thread in frozen.threads().iter().skip(1) {
+        for child in procfs::tasks::read_children(frozen.pid(), thread.tid)? {
+            let what = format!("{} by thread {}", child.0, thread.tid.0);
+            losses.push(Loss::with(Lost::ParentThread, what));
+        }
+    }
+    Ok(losses)
 }
 
 /// Nobody can set when something was last done to a segment, or by whom.

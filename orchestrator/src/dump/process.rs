@@ -280,9 +280,6 @@ pub fn collect(
 /// From so many threads on it is worth it that another one of ours asks about half of each.
 const WORTH_A_THREAD: usize = 64;
 
-/// Threads that one of ours tells another of at a time: each telling may wake it.
-const AT_ONCE: usize = 16;
-
 /// Collects the threads of a process, and its umask.
 fn threads(
     frozen: &Frozen,
@@ -309,13 +306,11 @@ fn threads(
         std::thread::scope(|scope| {
             let (send, receive) = std::sync::mpsc::channel();
             scope.spawn(move || {
-                let ask = |&tid| ByNumber::ask(pid, tid);
                 // Nobody takes them any more where something else has failed.
-                let _ = tids
-                    .chunks(AT_ONCE)
-                    .try_for_each(|tids| send.send(tids.iter().map(ask).collect::<Vec<_>>()));
+                let mut tids = tids.into_iter();
+                let _ = tids.try_for_each(|tid| send.send(ByNumber::ask(pid, tid)));
             });
-            let mut told = receive.iter().flatten();
+            let mut told = receive.iter();
             all.iter().try_for_each(|stopped| {
                 let by_number = told.next().expect("all threads are asked about");
                 collect(stopped, by_number?)

@@ -298,12 +298,10 @@ impl Infected {
             for thread in next..end {
                 self.start(thread, thread - next + 1, Some(questions))?;
             }
-            // The last first: the others have answered by then, and nobody is woken for each.
-            for slot in (1..=end - next).rev() {
+            for slot in 1..=end - next {
                 self.wait(slot)?;
+                all.push(self.board.answers(slot, questions));
             }
-            let slots = 1..=end - next;
-            all.extend(slots.map(|slot| self.board.answers(slot, questions)));
             self.take_back(next..end)?;
             next = end;
         }

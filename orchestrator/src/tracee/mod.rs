@@ -40,8 +40,8 @@ const MAX_PASSES: usize = 1000;
 pub struct Frozen {
     pid: Pid,
     threads: Vec<Stopped>,
-    /// Children that each thread had when they were looked at last: when the last thread stopped, or since.
-    children: Vec<(Tid, Pid)>,
+    /// Children that the threads had when the last of them stopped.
+    first_children: Option<Vec<Pid>>,
     mem: Option<File>,
     sizes: sigframe::Sizes,
     gate: Option<u64>,
@@ -75,7 +75,7 @@ impl Seized {
             frozen: Frozen {
                 pid,
                 threads: Vec::new(),
-                children: Vec::new(),
+                first_children: None,
                 mem: None,
                 sizes: sigframe::Sizes::of_this_machine(),
                 gate: None,

@@ -32,12 +32,12 @@ impl Frozen {
                 read.and(seen)
             })?
         };
-        self.children.clear();
+        let mut children = Vec::new();
         for (thread, (status, its)) in self.threads.iter_mut().zip(seen) {
             thread.status = Some(status);
-            self.children
-                .extend(its.into_iter().map(|child| (thread.tid, child)));
+            children.extend(its);
         }
+        self.first_children = Some(children);
         Ok(())
     }
 }

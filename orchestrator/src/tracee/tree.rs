@@ -8,7 +8,7 @@ use super::asleep::Clocks;
 use super::cgroup::FrozenCgroup;
 use super::{Deadline, Error, Frozen, Seized, freeze, has_ended};
 use crate::procfs::{self, stat::Stat};
-use crate::sys::{Pid, Tid};
+use crate::sys::Pid;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -64,19 +64,14 @@ fn freeze_all(
         dead: Vec::new(),
     };
     let mut known = BTreeSet::from([root]);
-    let mut looked_at = 0;
     for _ in 0..MAX_LOOKS {
         let before = known.len();
         let mut next = 0;
         while next < tree.living.len() {
-            // What is frozen in this look was looked at when it stood still.
-            if next < looked_at {
-                tree.living[next].look_for_children()?;
-            }
-            let children: Vec<Pid> = tree.living[next]
-                .children()
-                .map(|(_, child)| child)
-                .collect();
+            let children = match tree.living[next].first_children.take() {
+                Some(children) => children,
+                None => tree.living[next].children()?,
+            };
             for child in children {
                 if known.insert(child) {
                     tree.add(child, &mut freeze)?;
@@ -84,7 +79,6 @@ fn freeze_all(
             }
             next += 1;
         }
-        looked_at = next;
         if known.len() == before {
             return Ok(tree);
         }
@@ -179,18 +173,15 @@ impl Tree {
 }
 
 impl Frozen {
-    /// Returns the children of its threads, each with the thread that made or inherited it.
-    pub fn children(&self) -> impl Iterator<Item = (Tid, Pid)> {
-        self.children.iter().copied()
-    }
-
-    fn look_for_children(&mut self) -> Result<(), Error> {
-        self.children.clear();
-        for thread in &self.threads {
-            let its = procfs::tasks::read_children(self.pid, thread.tid)?;
-            self.children
-                .extend(its.into_iter().map(|child| (thread.tid, child)));
+    /// Returns the children of all its threads.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn children(&self) -> Result<Vec<Pid>, Error> {
+        let mut all = Vec::new();
+        for thread in self.threads() {
+            all.extend(procfs::tasks::read_children(self.pid(), thread.tid)?);
         }
-        Ok(())
+        Ok(all)
     }
 }
