@@ -154,19 +154,13 @@ fn private_areas(areas: &smaps::Areas) -> Vec<Vma> {
     };
     let vma = |area: &smaps::Vma| {
         Some(Vma {
-            start: area.start,
-            end: area.end,
-            prot: area.prot,
-            flags: libc::MAP_PRIVATE as u32,
-            kind: kind_of(area)?,
             offset: area.offset,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
+            ..Vma::new(
+                [area.start, area.end],
+                area.prot,
+                libc::MAP_PRIVATE as u32,
+                kind_of(area)?,
+            )
         })
     };
     areas.vmas.iter().filter_map(vma).collect()

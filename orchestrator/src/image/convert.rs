@@ -337,21 +337,12 @@ mod tests {
                 "{run:?}"
             );
         }
-        let zeros = Vma {
-            start: 0x6000,
-            end: 0x9000,
-            prot: 3,
-            flags: libc::MAP_PRIVATE as u32,
-            kind: VmaKind::Anonymous,
-            offset: 0,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
-        };
+        let zeros = Vma::new(
+            [0x6000, 0x9000],
+            3,
+            libc::MAP_PRIVATE as u32,
+            VmaKind::Anonymous,
+        );
         let mut task = task;
         task.mm.get_or_insert_default().vmas.push(zeros);
         let found = with_parents_pages(&task, &[common(0x6000, 3)], &parent).expect("found");

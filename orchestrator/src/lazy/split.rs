@@ -121,21 +121,12 @@ mod tests {
     use crate::snapshot::{Mm, Rseq, Thread, VmaKind};
 
     fn vma(start: u64, end: u64, kind: VmaKind) -> Vma {
-        Vma {
-            start,
-            end,
-            prot: 3,
-            flags: (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32,
+        Vma::new(
+            [start, end],
+            3,
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32,
             kind,
-            offset: 0,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
-        }
+        )
     }
 
     fn here(start: u64, pages: u64, offset: u64) -> PageRun {

@@ -182,21 +182,12 @@ mod tests {
     use crate::snapshot::FileId;
 
     fn vma(start: u64, end: u64, kind: VmaKind) -> Vma {
-        Vma {
-            start,
-            end,
-            prot: (libc::PROT_READ | libc::PROT_WRITE) as u32,
-            flags: libc::MAP_PRIVATE as u32,
+        Vma::new(
+            [start, end],
+            (libc::PROT_READ | libc::PROT_WRITE) as u32,
+            libc::MAP_PRIVATE as u32,
             kind,
-            offset: 0,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
-        }
+        )
     }
 
     fn run(start: u64, end: u64) -> Pages {

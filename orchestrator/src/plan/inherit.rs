@@ -155,21 +155,7 @@ mod tests {
     use super::*;
 
     fn vma(start: u64, end: u64, kind: VmaKind) -> Vma {
-        Vma {
-            start,
-            end,
-            prot: 3,
-            flags: libc::MAP_PRIVATE as u32,
-            kind,
-            offset: 0,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
-        }
+        Vma::new([start, end], 3, libc::MAP_PRIVATE as u32, kind)
     }
 
     fn run(start: u64, pages: u64, at: PageLocation) -> PageRun {

@@ -43,21 +43,7 @@ fn host() -> Host {
 }
 
 fn vma(start: u64, pages: u64, prot: u32, flags: u32, kind: VmaKind) -> Vma {
-    Vma {
-        start,
-        end: start + pages * PAGE_SIZE,
-        prot,
-        flags,
-        kind,
-        offset: 0,
-        advice: 0,
-        locked: false,
-        locked_on_fault: false,
-        sealed: false,
-        mempolicy: None,
-        guards: Vec::new(),
-        name: Vec::new(),
-    }
+    Vma::new([start, start + pages * PAGE_SIZE], prot, flags, kind)
 }
 
 fn pages(start: u64, pages: u64, offset: u64) -> PageRun {

@@ -228,21 +228,7 @@ mod tests {
     }
 
     fn vma() -> Vma {
-        Vma {
-            start: 0x7000_0000,
-            end: 0x7000_1000,
-            prot: 5,
-            flags: 0x22,
-            kind: VmaKind::Vdso,
-            offset: 0,
-            advice: 0,
-            locked: false,
-            locked_on_fault: false,
-            sealed: false,
-            mempolicy: None,
-            guards: Vec::new(),
-            name: Vec::new(),
-        }
+        Vma::new([0x7000_0000, 0x7000_1000], 5, 0x22, VmaKind::Vdso)
     }
 
     #[test]

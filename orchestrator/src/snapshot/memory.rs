@@ -110,6 +110,25 @@ pub enum VmaKind {
 }
 
 impl Vma {
+    /// Returns an area that has nothing beside where it lies, its protection (`PROT_*`), its flags (`MAP_*`) and what it is.
+    pub fn new([start, end]: [u64; 2], prot: u32, flags: u32, kind: VmaKind) -> Self {
+        Self {
+            start,
+            end,
+            prot,
+            flags,
+            kind,
+            offset: 0,
+            advice: 0,
+            locked: false,
+            locked_on_fault: false,
+            sealed: false,
+            mempolicy: None,
+            guards: Vec::new(),
+            name: Vec::new(),
+        }
+    }
+
     /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         self.end - self.start

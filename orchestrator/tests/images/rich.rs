@@ -6,19 +6,13 @@ const PAGE: u64 = 4096;
 
 fn vma(start: u64, pages: u64, kind: VmaKind) -> Vma {
     Vma {
-        start,
-        end: start + pages * PAGE,
-        prot: 3,
-        flags: (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32,
-        kind,
-        offset: 0,
-        advice: 0,
-        locked: false,
-        locked_on_fault: false,
-        sealed: false,
-        mempolicy: None,
-        guards: Vec::new(),
         name: b"stacks".to_vec(),
+        ..Vma::new(
+            [start, start + pages * PAGE],
+            3,
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u32,
+            kind,
+        )
     }
 }
 

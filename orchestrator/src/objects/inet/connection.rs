@@ -3,12 +3,13 @@
 //! sends what was not sent, and brings the connection to its state, where one of its halves is closed. Pure.
 
 use super::options::SOL_TCP;
-use super::plan::{put_address, set, set_number};
+use super::plan::{put_address, set_number};
 use super::repair::{
     NO_QUEUE, OFF_SILENTLY, ON, RECEIVE_QUEUE, SACK, SCALED, SEND_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR,
     TCP_REPAIR_OPTIONS, TCP_REPAIR_QUEUE, TCP_REPAIR_WINDOW, TCP_TIMESTAMP, TIMESTAMPS,
 };
 use crate::objects::sockopt::plan as sockopt;
+use crate::objects::sockopt::plan::set_option;
 use crate::plan::Builder;
 use crate::snapshot::{InetSocket, InetState, SocketOptions, TcpState, TcpStream};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -105,7 +106,7 @@ pub fn plan_connection(b: &mut Builder, fd: i32, socket: &InetSocket, state: Tcp
             }
         }
         let bytes: Vec<u8> = window.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        set(b, fd, (SOL_TCP, TCP_REPAIR_WINDOW), &bytes);
+        set_option(b, fd, (SOL_TCP, TCP_REPAIR_WINDOW), &bytes);
     }
     set_number(b, fd, SOL_TCP, TCP_REPAIR_QUEUE, NO_QUEUE);
 }
@@ -131,7 +132,7 @@ fn plan_agreed(b: &mut Builder, fd: i32, socket: &InetSocket) {
         .iter()
         .flat_map(|(code, value)| [code.to_ne_bytes(), value.to_ne_bytes()].concat())
         .collect();
-    set(b, fd, (SOL_TCP, TCP_REPAIR_OPTIONS), &bytes);
+    set_option(b, fd, (SOL_TCP, TCP_REPAIR_OPTIONS), &bytes);
     if let Some(timestamp) = stream.timestamp {
         set_number(b, fd, SOL_TCP, TCP_TIMESTAMP, timestamp as i32);
     }

@@ -7,7 +7,7 @@
 
 use super::options::{self, Holds, When};
 use super::{connection, groups};
-use crate::objects::sockopt::plan as sockopt;
+use crate::objects::sockopt::plan::{self as sockopt, set_option};
 use crate::plan::Builder;
 use crate::snapshot::inet::is_somewhere;
 use crate::snapshot::{InetOption, InetSocket, InetState};
@@ -133,7 +133,7 @@ fn has(socket: &InetSocket, option: i32) -> bool {
 
 fn plan_device(b: &mut Builder, fd: i32, device: &[u8]) {
     if !device.is_empty() {
-        set(b, fd, (libc::SOL_SOCKET, libc::SO_BINDTODEVICE), device);
+        set_option(b, fd, (libc::SOL_SOCKET, libc::SO_BINDTODEVICE), device);
     }
 }
 
@@ -161,7 +161,7 @@ fn plan_values(b: &mut Builder, fd: i32, socket: &InetSocket, interfaces: &Inter
         let is_early = row.when == When::Early;
         if is_early == (when == When::Early) && row.is_set(is_connection) {
             let bytes = bytes_of(value, row.holds, interfaces);
-            set(b, fd, (value.level, value.name), &bytes);
+            set_option(b, fd, (value.level, value.name), &bytes);
         }
     }
 }
@@ -181,25 +181,17 @@ fn plan_groups(b: &mut Builder, fd: i32, socket: &InetSocket, interfaces: &Inter
         let index = interfaces.get(&membership.interface).copied().unwrap_or(0);
         let level = groups::level_of(&membership.group);
         let request = groups::request(index, &membership.group);
-        set(b, fd, (level, libc::MCAST_JOIN_GROUP), &request);
+        set_option(b, fd, (level, libc::MCAST_JOIN_GROUP), &request);
         if membership.is_include || !membership.sources.is_empty() {
             let filter = groups::filter_of(index, membership);
-            set(b, fd, (level, libc::MCAST_MSFILTER), &filter);
+            set_option(b, fd, (level, libc::MCAST_MSFILTER), &filter);
         }
     }
 }
 
 /// Adds an option that is a number.
 pub fn set_number(b: &mut Builder, fd: i32, level: i32, option: i32, value: i32) {
-    set(b, fd, (level, option), &value.to_ne_bytes());
-}
-
-/// Adds an option.
-pub fn set(b: &mut Builder, fd: i32, (level, option): (i32, i32), value: &[u8]) {
-    let at = b.put(value);
-    let len = value.len() as u64;
-    let args = [fd as u64, level as u64, option as u64, at, len];
-    b.call_returns(libc::SYS_setsockopt, &args, 0);
+    set_option(b, fd, (level, option), &value.to_ne_bytes());
 }
 
 /// Puts an address into the data and returns where it is, and its length.

@@ -11,7 +11,7 @@ pub fn plan_create(b: &mut Builder, socket: &NetlinkSocket) -> i32 {
     let fd = b.open(libc::SYS_socket, &args);
     sockopt::plan_buffers(b, fd, &socket.options);
     for value in &socket.values {
-        set(b, fd, value.name, &value.value);
+        sockopt::set_option(b, fd, (SOL_NETLINK, value.name), &value.value);
     }
     if socket.port != 0 {
         plan_address(b, fd, libc::SYS_bind, (socket.port, 0));
@@ -19,7 +19,7 @@ pub fn plan_create(b: &mut Builder, socket: &NetlinkSocket) -> i32 {
     for (word, place) in socket.groups.iter().zip(0..) {
         for bit in (0..32).filter(|bit| word >> bit & 1 == 1) {
             let group: u32 = place * 32 + bit + 1;
-            set(b, fd, ADD_MEMBERSHIP, &group.to_ne_bytes());
+            sockopt::set_option(b, fd, (SOL_NETLINK, ADD_MEMBERSHIP), &group.to_ne_bytes());
         }
     }
     if let Some((port, group)) = socket.peer {
@@ -36,16 +36,4 @@ fn plan_address(b: &mut Builder, fd: i32, call: i64, (port, groups): (u32, u32))
     let bytes = [family, port.to_ne_bytes(), groups.to_ne_bytes()].concat();
     let at = b.put(&bytes);
     b.call_returns(call, &[fd as u64, at, bytes.len() as u64], 0);
-}
-
-fn set(b: &mut Builder, fd: i32, option: i32, value: &[u8]) {
-    let at = b.put(value);
-    let args = [
-        fd as u64,
-        SOL_NETLINK as u64,
-        option as u64,
-        at,
-        value.len() as u64,
-    ];
-    b.call_returns(libc::SYS_setsockopt, &args, 0);
 }

@@ -25,14 +25,14 @@ pub fn plan_create(b: &mut Builder, socket: &PacketSocket, interfaces: &Interfac
     );
     sockopt::plan_buffers(b, fd, &socket.options);
     for value in &socket.values {
-        set(b, fd, value.name, &value.value);
+        sockopt::set_option(b, fd, (SOL_PACKET, value.name), &value.value);
     }
     let index = |name: &Vec<u8>| interfaces.get(name).copied().unwrap_or(0);
     for member in &socket.members {
-        set(
+        sockopt::set_option(
             b,
             fd,
-            ADD_MEMBERSHIP,
+            (SOL_PACKET, ADD_MEMBERSHIP),
             &request(member, index(&member.interface)),
         );
     }
@@ -43,7 +43,7 @@ pub fn plan_create(b: &mut Builder, socket: &PacketSocket, interfaces: &Interfac
         if let Some(ring) = ring {
             let words = if is_third { &ring[..] } else { &ring[..WORDS] };
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            set(b, fd, option, &bytes);
+            sockopt::set_option(b, fd, (SOL_PACKET, option), &bytes);
         }
     }
     sockopt::plan_options(b, fd, &socket.options);
@@ -51,7 +51,7 @@ pub fn plan_create(b: &mut Builder, socket: &PacketSocket, interfaces: &Interfac
         plan_bind(b, fd, socket.protocol, index(&socket.interface));
     }
     if let Some(fanout) = socket.fanout {
-        set(b, fd, FANOUT, &fanout.to_ne_bytes());
+        sockopt::set_option(b, fd, (SOL_PACKET, FANOUT), &fanout.to_ne_bytes());
     }
     fd
 }
@@ -76,16 +76,4 @@ fn request(member: &PacketMember, index: u32) -> Vec<u8> {
     let mut bytes = [&head.concat()[..], &member.address].concat();
     bytes.resize(8 + MAX_ADDRESS, 0);
     bytes
-}
-
-fn set(b: &mut Builder, fd: i32, option: i32, value: &[u8]) {
-    let at = b.put(value);
-    let args = [
-        fd as u64,
-        SOL_PACKET as u64,
-        option as u64,
-        at,
-        value.len() as u64,
-    ];
-    b.call_returns(libc::SYS_setsockopt, &args, 0);
 }

@@ -26,7 +26,7 @@ pub fn plan_options(b: &mut Builder, fd: i32, options: &SocketOptions) {
     if !options.device.is_empty() {
         let at = b.put_cstr(&options.device);
         let len = options.device.len() as u64 + 1;
-        set_at(b, fd, libc::SO_BINDTODEVICE, at, len);
+        set_at(b, fd, (libc::SOL_SOCKET, libc::SO_BINDTODEVICE), at, len);
     }
     plan_filter(b, fd, &options.filter);
     for option in TABLE {
@@ -46,7 +46,7 @@ pub fn plan_options(b: &mut Builder, fd: i32, options: &SocketOptions) {
     ];
     for (option, [seconds, micros]) in limits.into_iter().filter(|(_, limit)| *limit != [0, 0]) {
         let at = b.put_words(&[seconds as u64, micros as u64]);
-        set_at(b, fd, option, at, 16);
+        set_at(b, fd, (libc::SOL_SOCKET, option), at, 16);
     }
 }
 
@@ -63,15 +63,25 @@ fn plan_filter(b: &mut Builder, fd: i32, filter: &[u64]) {
     }
     let at = b.put(&program);
     let at = b.put_words(&[filter.len() as u64, at]);
-    set_at(b, fd, libc::SO_ATTACH_FILTER, at, 16);
+    set_at(b, fd, (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER), at, 16);
+}
+
+/// Adds an option of any level, whose value is these bytes.
+pub fn set_option(b: &mut Builder, fd: i32, (level, option): (i32, i32), value: &[u8]) {
+    let at = b.put(value);
+    set_at(b, fd, (level, option), at, value.len() as u64);
 }
 
 fn set(b: &mut Builder, fd: i32, option: i32, value: u64, bytes: usize) {
-    let at = b.put(&value.to_le_bytes()[..bytes]);
-    set_at(b, fd, option, at, bytes as u64);
+    set_option(
+        b,
+        fd,
+        (libc::SOL_SOCKET, option),
+        &value.to_le_bytes()[..bytes],
+    );
 }
 
-fn set_at(b: &mut Builder, fd: i32, option: i32, at: u64, len: u64) {
-    let args = [fd as u64, libc::SOL_SOCKET as u64, option as u64, at, len];
+fn set_at(b: &mut Builder, fd: i32, (level, option): (i32, i32), at: u64, len: u64) {
+    let args = [fd as u64, level as u64, option as u64, at, len];
     b.call_returns(libc::SYS_setsockopt, &args, 0);
 }
