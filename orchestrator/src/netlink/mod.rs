@@ -45,6 +45,10 @@ fn take_all(mut bytes: &[u8], take: &mut impl FnMut(SockDiagMessage)) -> io::Res
         let message = message.map_err(io::Error::other)?;
         let len = (message.header.length as usize).next_multiple_of(4);
         match message.payload {
+            // A kernel without such sockets ends with an error.
+            NetlinkPayload::Done(done) if done.code < 0 => {
+                return Err(io::Error::from_raw_os_error(-done.code));
+            }
             NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) => return Err(error.to_io()),
             NetlinkPayload::InnerMessage(inner) => take(inner),

@@ -5,6 +5,7 @@
 //! parser knows is passed over, as newer kernels add some, except where it says what kind of object a file is.
 
 pub mod attributes;
+pub mod connected;
 pub mod fd;
 pub mod fdinfo;
 pub mod limits;

@@ -5,13 +5,14 @@ use super::options::{Holds, ROWS, Row, SOL_TCP, When};
 use super::{datagrams, groups};
 use crate::netlink::inet_diag::{self, Told};
 use crate::objects::sockopt::collect as sockopt;
+use crate::procfs::connected;
 use crate::snapshot::inet::{NOWHERE, NOWHERE_V6, is_somewhere};
 use crate::snapshot::{InetOption, InetSocket, InetState, TcpState, TcpStream};
 use crate::sys::poll::poll_now;
 use crate::sys::{fd, socket};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Asked {
     fresh: BTreeMap<(bool, i32, i32), Values>,
     /// Sockets that the kernel tells of: by family and protocol.
     told: BTreeMap<(bool, i32), BTreeMap<u32, Told>>,
+    /// Where sockets are connected to that have no ports.
+    connected: Option<BTreeMap<u32, IpAddr>>,
     /// Groups that somebody is a member of.
     groups: Option<Vec<groups::Candidate>>,
 }
@@ -147,6 +150,10 @@ pub fn collect(
         let is_udp = matches!(protocol, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE);
         if is_udp && kind == libc::SOCK_DGRAM {
             refuse_unsent(own)?;
+        }
+        let is_icmp = matches!(protocol, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6);
+        if (kind == libc::SOCK_RAW || is_icmp) && !is_somewhere(&fact.remote) {
+            fact.remote = remote_without_port(&fact, asked).map_err(plain)?;
         }
         if is_somewhere(&fact.remote) {
             fact.state = InetState::Connected;
@@ -273,6 +280,16 @@ fn shutdown(fact: &InetSocket, events: i16, asked: &mut Asked) -> Result<u8, Ref
             (false, false) => 0,
         },
     )
+}
+
+/// Returns where a socket is connected to that has no port there.
+fn remote_without_port(fact: &InetSocket, asked: &mut Asked) -> Result<SocketAddr, String> {
+    let known = match &mut asked.connected {
+        Some(known) => known,
+        none => none.insert(connected::read().map_err(|error| error.to_string())?),
+    };
+    let found = known.get(&fact.ino);
+    Ok(found.map_or(fact.remote, |&address| SocketAddr::new(address, 0)))
 }
 
 /// Returns the sockets of a protocol, which are asked for once.
