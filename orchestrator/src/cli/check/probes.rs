@@ -143,10 +143,6 @@ pub(super) fn ns_pid() -> bool {
     status.contains("\nNSpid:")
 }
 
-pub(super) fn raw_diag() -> bool {
-    crate::netlink::inet_diag::read(false, libc::IPPROTO_RAW as u8).is_ok()
-}
-
 pub(super) fn memfd_hugetlb() -> bool {
     crate::sys::mem::memfd_create(c"huge", libc::MFD_HUGETLB).is_ok()
 }
