@@ -1138,6 +1138,10 @@ pub struct ExtFile {
     /// Device number of a device node, as makedev(3).
     #[prost(uint64, optional, tag = "1")]
     pub rdev: ::core::option::Option<u64>,
+    /// Of a file of /proc of a process or thread outside of the tree: when that was started, in clock ticks since the boot (stat of
+    /// proc(5)).
+    #[prost(uint64, optional, tag = "2")]
+    pub process_start: ::core::option::Option<u64>,
 }
 /// Of eventfd_file_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

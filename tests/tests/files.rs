@@ -299,3 +299,26 @@ fn a_deleted_file_of_a_mount_that_is_read_only() {
     assert_eq!(left, 0, "a name is left");
     victim.check();
 }
+
+/// A file of /proc of a process outside is opened again as long as that is the one that it was.
+#[test]
+fn a_file_of_a_process_outside() {
+    if !root() {
+        return;
+    }
+    let Some(program) = Program::compile("procfiles", Link::Dynamic) else {
+        return;
+    };
+    let mut outside = Command::new("sleep").arg("60").spawn().expect("sleep");
+    let mut victim = program.start(&[&outside.id().to_string()]);
+    cycle(&mut victim, "images-1", &[]);
+    let images = Images::new(&victim, "images-2");
+    let others = victim.descendants();
+    images.dump(victim.pid, &[]);
+    victim.reap_with(&others);
+    outside.kill().expect("it is ours");
+    outside.wait().expect("it ends");
+    let output = images.try_restore(&["-d"]);
+    let name = format!("/proc/{}/stat", outside.id());
+    assert_refused(&output, &[&name, "of a process outside, which has ended"]);
+}

@@ -9,7 +9,7 @@ use crate::objects::{
     bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, mqueue, namespace,
     netlink, packet, pidfd, pipe, regular, signalfd, timerfd, tty, unix,
 };
-use crate::snapshot::{FileId, FileKind, OpenFile, Owner, RegularFile};
+use crate::snapshot::{FileId, FileKind, OpenFile, Owner, ProcOwner, RegularFile};
 
 /// Bits of a mode that say the type, and types (`include/uapi/linux/stat.h`).
 const TYPE: u32 = 0o170_000;
@@ -63,7 +63,10 @@ fn remap(id: u32, file: &RegularFile) -> Option<pb::RemapFilePathEntry> {
     let (remap_id, remap_type) = match (file.ghost, file.link) {
         (Some(ghost), _) => (ghost, pb::RemapType::Ghost),
         (None, Some(link)) => (link.0, pb::RemapType::Linked),
-        (None, None) => return None,
+        (None, None) => match file.of {
+            Some(ProcOwner::Gone(pid)) => (pid as u32, pb::RemapType::Procfs),
+            Some(ProcOwner::Outside(_)) | None => return None,
+        },
     };
     Some(pb::RemapFilePathEntry {
         orig_id: id,

@@ -12,7 +12,8 @@ use super::codec::{Decoder, read_all};
 use super::dir::{Dir, failed};
 use super::error::{Checked, Error, Result, Wrong, wrong};
 use super::write::ImageWriter;
-use crate::snapshot::{FileId, FileKind, Ghost, GhostData, OpenFile};
+use crate::objects::regular::proc::whose;
+use crate::snapshot::{FileId, FileKind, Ghost, GhostData, OpenFile, ProcOwner};
 use crate::sys::file::{Whence, lseek};
 
 const MICROS: u64 = 1_000_000;
@@ -133,6 +134,7 @@ pub(super) fn read(
             ids.extend(marked.map_err(|wrong| wrong.at(REMAP, format!("file {id}")))?);
         }
     }
+    mark_gone(files);
     let mut ghosts = Vec::new();
     let mut images = BTreeMap::new();
     for id in ids {
@@ -173,12 +175,36 @@ fn mark(files: &mut [OpenFile], id: u32, remap: &pb::RemapFilePathEntry) -> Chec
                 remap.remap_id
             );
         }
-        _ => {
+        (Ok(pb::RemapType::Procfs), _) => {
+            let pid = super::limits::pid(remap.remap_id)?;
+            if whose(&regular.path).is_none_or(|whose| whose.pid != pid) {
+                return wrong!("process {pid} has no file by its path");
+            }
+            regular.of = Some(ProcOwner::Gone(pid));
+        }
+        (Err(_), _) => {
             let path = String::from_utf8_lossy(&regular.path);
-            file.kind = FileKind::Unsupported(format!("{path}, of a process that had ended"));
+            file.kind = FileKind::Unsupported(format!("{path}, which was lost in an unknown way"));
         }
     }
     Ok(None)
+}
+
+/// Marks all files of processes that had ended: the peer says it of one of each.
+fn mark_gone(files: &mut [OpenFile]) {
+    let nodes = files.iter().filter_map(|file| file.kind.node());
+    let gone: BTreeSet<i32> = nodes
+        .filter_map(|node| match node.of {
+            Some(ProcOwner::Gone(pid)) => Some(pid),
+            _ => None,
+        })
+        .collect();
+    for node in files.iter_mut().filter_map(|file| file.kind.node_mut()) {
+        let owner = whose(&node.path).map(|whose| whose.pid);
+        if let Some(pid) = owner.filter(|pid| gone.contains(pid)) {
+            node.of = Some(ProcOwner::Gone(pid));
+        }
+    }
 }
 
 /// Returns whether a path is one that a dump gives to a file that was deleted under its own.

@@ -49,12 +49,15 @@ pub fn plan_make(m: &mut Making<'_>) {
                 sockets::plan_pair(m, socket, &users);
                 continue;
             }
-            FileKind::PidFd(pidfd) if pidfd.of.is_none() => {
-                pidfds::plan_gone(m, pidfd.ino, &users);
-                continue;
+            kind => {
+                if let Some(gone) = pidfds::gone_of(kind) {
+                    pidfds::plan_gone(m, gone, &users);
+                    continue;
+                }
+                if pidfds::is_late(m, file) {
+                    continue;
+                }
             }
-            _ if pidfds::is_late(m, file) => continue,
-            _ => {}
         }
         m.b.object(object(entry.fd, file));
         if let Some(fd) = make(m, entry.fd, file) {
@@ -101,7 +104,17 @@ fn plan_others(m: &mut Making<'_>, users: &Users<'_>) {
                 pipes::plan_fifo(m, fifo, users);
                 continue;
             }
-            _ => {}
+            kind => {
+                if let Some(gone) = pidfds::gone_of(kind) {
+                    pidfds::plan_gone(m, gone, users);
+                    continue;
+                }
+                if pidfds::is_late(m, file) {
+                    let reason = "it waits in a socket, and is of a thread";
+                    m.report.refuse(what(file), reason, "");
+                    continue;
+                }
+            }
         }
         m.b.object(Object::Named(format!("{}, for another task", what(file))));
         if let Some(fd) = make(m, -1, file) {
@@ -380,7 +393,7 @@ pub const SETFL: u32 =
     (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME) as u32;
 
 /// Adds status flags that a description of no path was not made with.
-fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
+pub fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
     let given = match &file.kind {
         // Its flags are those of whoever gave it.
         FileKind::Inherited(_) => SETFL,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::family::{Family, Kind};
 use super::joint::{Joint, TABLE};
+use super::pidfds::gone_of;
 use super::sockets::Script;
 use crate::snapshot::{FileId, FileKind, Snapshot, Task, VmaKind};
 
@@ -30,8 +31,8 @@ impl Sharing {
     /// is gone are made by one: they lead to the same thing.
     pub fn of(snapshot: &Snapshot, family: &Family, joint: &Joint, script: &Script<'_>) -> Self {
         let mut all = Self::default();
-        let [mut pipes, mut fifos, mut pairs, mut departed]: [BTreeMap<u32, usize>; 4] =
-            Default::default();
+        let [mut pipes, mut fifos, mut pairs]: [BTreeMap<u32, usize>; 3] = Default::default();
+        let mut departed = BTreeMap::new();
         let kinds: BTreeMap<FileId, &FileKind> = snapshot
             .files
             .iter()
@@ -52,13 +53,13 @@ impl Sharing {
                         let pair = socket.ino.min(socket.peer);
                         *pairs.entry(pair).or_insert(member)
                     }
-                    Some(FileKind::PidFd(pidfd)) if pidfd.of.is_none() => {
-                        *departed.entry(pidfd.ino).or_insert(member)
-                    }
                     Some(FileKind::Memfd(memfd)) => {
                         *all.memfds.entry(memfd.inode_id).or_insert(member)
                     }
-                    _ => member,
+                    kind => match kind.and_then(|kind| gone_of(kind)) {
+                        Some(gone) => *departed.entry(gone).or_insert(member),
+                        None => member,
+                    },
                 };
                 all.files.entry(entry.file).or_insert(maker);
             }
@@ -95,7 +96,10 @@ impl Sharing {
                 Some(FileKind::Pipe(end)) => *pipes.entry(end.pipe_id).or_insert(member),
                 Some(FileKind::Fifo(fifo)) => *fifos.entry(fifo.pipe_id).or_insert(member),
                 Some(FileKind::Memfd(memfd)) => *all.memfds.entry(memfd.inode_id).or_insert(member),
-                _ => member,
+                kind => match kind.and_then(|kind| gone_of(kind)) {
+                    Some(gone) => *departed.entry(gone).or_insert(member),
+                    None => member,
+                },
             };
             let maker = *all.files.entry(id).or_insert(maker);
             all.holders.insert(id, maker);

@@ -14,6 +14,7 @@ use super::fds::FdTable;
 use super::holes::Holes;
 use super::joint::{FS, Joint, SPACE, TABLE, Turns, plan_turn, plan_turn_over};
 use super::lazy::LazySpace;
+use super::pidfds::Gone;
 use super::program::{Builder, Object};
 use super::readers::Readers;
 use super::refusals::Report;
@@ -66,8 +67,10 @@ pub struct Making<'a> {
     pub made: BTreeMap<FileId, (i32, i32)>,
     /// Process and temporary descriptor of each memfd's inode.
     pub masters: BTreeMap<u32, (i32, i32)>,
-    /// How those processes end that are gone, by the inodes of their pidfds.
-    pub departed: BTreeMap<u32, u32>,
+    /// How those processes end that are gone.
+    pub departed: BTreeMap<Gone, u32>,
+    /// Who makes those of them that end when their files are open, and the word at which both meet.
+    pub endings: BTreeMap<Gone, (i32, u64)>,
     /// Process that maps a segment of shared anonymous memory whole, and where.
     pub segments: BTreeMap<u64, (i32, u64)>,
     /// Pseudo-terminals by their indices.

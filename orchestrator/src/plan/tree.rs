@@ -82,6 +82,7 @@ pub fn plan_tree(
         made: script.where_made(&family),
         masters: BTreeMap::new(),
         departed,
+        endings: BTreeMap::new(),
         segments: BTreeMap::new(),
         ptys: BTreeMap::new(),
         readers,

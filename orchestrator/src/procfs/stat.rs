@@ -89,6 +89,13 @@ pub fn read(of: impl Into<Subject>) -> Result<Stat> {
     parse(&of.into().read(FILE)?)
 }
 
+/// Returns when the process or thread was started that has this folder in `/proc`, in clock ticks since the boot; `None` if there is
+/// none.
+pub fn started(folder: &str) -> Option<u64> {
+    let text = std::fs::read(format!("{folder}/stat")).ok()?;
+    Some(parse(&text).ok()?.starttime)
+}
+
 /// Parses the bytes of `stat`. The name may hold anything, blanks, newlines and parentheses too: it ends at the last one.
 pub fn parse(bytes: &[u8]) -> Result<Stat> {
     let whole = only_line(FILE, bytes);

@@ -5,10 +5,13 @@
 //! noticed; the images say nothing that would tell.
 
 use crate::build_id::build_id;
+use crate::objects::regular::proc::whose;
 use crate::plan::Refusal;
-use crate::snapshot::{FileKind, OpenFile, RegularFile, Snapshot};
+use crate::procfs::stat::started;
+use crate::snapshot::{FileKind, OpenFile, ProcOwner, RegularFile, Snapshot};
 use crate::sys::file::statx_path;
 use std::ffi::CString;
+use std::path::Path;
 
 /// Type bits of a mode.
 const TYPE: u32 = libc::S_IFMT;
@@ -18,34 +21,58 @@ pub(super) fn refusals(snapshot: &Snapshot) -> Vec<Refusal> {
     let Some(task) = snapshot.root() else {
         return Vec::new();
     };
+    let refusal = |path: &[u8], reason, remedy: &str| Refusal {
+        task: task.pid,
+        object: format!("file {}", String::from_utf8_lossy(path)),
+        reason,
+        remedy: remedy.into(),
+    };
     let files = snapshot.files.iter().flat_map(by_path);
     files
         .filter_map(|(regular, rdev)| {
             // Paths count from our root, also those of a task with another one: that is how they were read.
             let path = &regular.path;
+            if let Some(owner) = regular.of {
+                let (reason, remedy) = check_owner(regular, owner).err()?;
+                return Some(refusal(path, reason, remedy));
+            }
             if regular.ghost.is_some() || regular.link.is_some() || is_of_tree(path, snapshot) {
                 return None;
             }
             let (reason, remedy) = difference(path, regular, rdev).err()?;
-            Some(Refusal {
-                task: task.pid,
-                object: format!("file {}", String::from_utf8_lossy(path)),
-                reason,
-                remedy: remedy.into(),
-            })
+            Some(refusal(path, reason, remedy))
         })
         .collect()
 }
 
 /// Returns whether this is a file of /proc that exists once the tree does.
 fn is_of_tree(path: &[u8], snapshot: &Snapshot) -> bool {
-    let Some(rest) = path.strip_prefix(b"/proc/") else {
+    let Some(whose) = whose(path) else {
         return false;
     };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let pid = std::str::from_utf8(&rest[..digits]).unwrap_or_default();
-    pid.parse()
-        .is_ok_and(|pid: i32| snapshot.tasks.iter().any(|task| task.pid == pid))
+    let mut tasks = snapshot.tasks.iter();
+    tasks.any(|task| task.pid == whose.pid)
+}
+
+/// Checks that a file of `/proc` can be of whom it was.
+fn check_owner(regular: &RegularFile, owner: ProcOwner) -> Result<(), (String, &'static str)> {
+    match owner {
+        ProcOwner::Gone(pid) if Path::new(&format!("/proc/{pid}")).exists() => {
+            let reason = format!("it was of a process {pid} that had ended, and there is one here");
+            Err((reason, "restore it where that number is free"))
+        }
+        ProcOwner::Gone(_) => Ok(()),
+        ProcOwner::Outside(start) => {
+            let folder = whose(&regular.path).map(|whose| whose.folder());
+            let now = folder.as_deref().and_then(started);
+            let reason = match now {
+                Some(now) if now == start => return difference(&regular.path, regular, None),
+                Some(_) => "it was of a process outside, and another one has its number now",
+                None => "it was of a process outside, which has ended",
+            };
+            Err((reason.into(), ""))
+        }
+    }
 }
 
 /// Returns what is found by its path, with the number of a device: what is open, and what is watched.

@@ -122,6 +122,17 @@ pub struct RegularFile {
     pub ghost: Option<u32>,
     /// It was deleted under its path and has other names: the file that the dump gave another one, for the restore to find.
     pub link: Option<FileId>,
+    /// Of whom it is, where it is one of `/proc` that its path alone does not lead to.
+    pub of: Option<ProcOwner>,
+}
+
+/// Whose file of `/proc` it is that is not of a process of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcOwner {
+    /// Of a process that had ended.
+    Gone(i32),
+    /// Of a process or thread outside that started at this time, in clock ticks since the boot.
+    Outside(u64),
 }
 
 /// A file that was deleted while it was in use.

@@ -26,7 +26,8 @@ pub use bpf::BpfMap;
 pub use file::{
     BusyPoll, DeviceFile, Epoll, EpollTarget, EventFd, ExternalFile, FdEntry, Fifo, FileId,
     FileKind, FileLock, Ghost, GhostData, Inherited, LockType, MemfdFile, MemfdInode, OpenFile,
-    Owner, PidFd, PipeBuffer, PipeEnd, QueueFile, RegularFile, SignalFd, SocketOptions, TimerFd,
+    Owner, PidFd, PipeBuffer, PipeEnd, ProcOwner, QueueFile, RegularFile, SignalFd, SocketOptions,
+    TimerFd,
 };
 pub use inet::{
     Datagram, InetGroup, InetOption, InetSocket, InetState, NetworkLock, TcpState, TcpStream,

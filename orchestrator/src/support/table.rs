@@ -61,6 +61,7 @@ const PTYS_C: &str = "tests/victims/ptys.c";
 const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
 const NAMES_C: &str = "tests/victims/names.c";
+const FILES_RS: &str = "tests/tests/files.rs";
 const PROCFILES_C: &str = "tests/victims/procfiles.c";
 const EXTERNAL: &str = "tests/tests/external.rs";
 const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
@@ -325,8 +326,10 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Descriptor, "pseudo-terminals: slave closed, never opened, or hung up", Kept, ["poll", "TIOCGPTPEER, close; a hung-up slave may get another index", "ext_terminal.unopened"], (PTYS_C, "a slave that nobody opened")),
     row(Descriptor, "files, terminals and ends of sockets that are somebody else's, with --external", Kept, ["fdinfo, fstat", "--inherit-fd", "reg_file_entry.ext, tty_info_entry.type, unix_sk_entry.uflags"], (EXTERNAL, "fn a_file_of_another_mount")),
     row(Descriptor, "terminals of the machine: /dev/console, virtual consoles, serial lines", Kept, ["fstat", "openat; their settings stay those of the machine, but for a session of the tree", "tty_info_entry.type"], (EXTERNAL, "fn a_terminal_of_the_machine")),
-    row(Descriptor, "files of /proc of processes of the tree, files of /sys", Kept, ["fd", "openat when all are born", "reg_file_entry"], (PROCFILES_C, "the stat of the dead")),
-    refused(Descriptor, "files of /proc of processes outside, of the dead, of threads", "fd", (REFUSALS, "fn files_of_other_processes")),
+    row(Descriptor, "files of /proc of processes of the tree and their threads, files of /sys", Kept, ["fd", "openat when all are born, or threads are made", "reg_file_entry"], (PROCFILES_C, "the stat of the thread, which another")),
+    row(Descriptor, "files of /proc of processes that are gone", Kept, ["fd, statx", "openat while there is one of the number", "remap_file_path_entry"], (PROCFILES_C, "the maps of one that is gone")),
+    row(Descriptor, "files of /proc of processes outside, while these live", Kept, ["fd, stat", "openat", "ext_file.process_start"], (FILES_RS, "fn a_file_of_a_process_outside")),
+    refused(Descriptor, "files of /proc of threads that are gone", "fd, statx", (REFUSALS, "fn a_file_of_a_thread_that_has_ended")),
     refused(Descriptor, "pseudo-terminals with a side outside, without --shell-job or --external", "poll, stat, fd", (REFUSALS, "fn a_master_whose_slave_is_in_use_outside")),
     untold(Descriptor, "input of a slave that nobody has opened yet", "write to the master"),
     row(Descriptor, "inotify: numbers, masks, what is watched", Kept, ["fdinfo, open_by_handle_at", "INOTIFY_IOC_SETNEXTWD, inotify_add_watch", "inotify_wd_entry"], (WATCHERS_C, "Numbers with gaps")),

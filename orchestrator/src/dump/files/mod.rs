@@ -437,7 +437,9 @@ impl FileTable {
         found: Option<&file::FileStat>,
         pos: u64,
     ) -> Result<RegularFile, Refused> {
-        self.check_proc(link)?;
+        if let Some(file) = self.proc_file(link, stat, found, pos)? {
+            return Ok(file);
+        }
         if stat.nlink == 0 {
             return self.ghost(own, stat, link, pos);
         }
@@ -464,6 +466,7 @@ fn regular_of(path: &[u8], stat: &file::FileStat, pos: u64) -> RegularFile {
         mnt_id: -1,
         ghost: None,
         link: None,
+        of: None,
     }
 }
 

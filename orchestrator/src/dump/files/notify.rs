@@ -115,6 +115,7 @@ impl FileTable {
         let node = match self.by_handle(sdev, inode, &handle) {
             Some((own, stat, link)) => {
                 let found = fetch::at(&link, &stat);
+                self.check_proc(&link)?;
                 match self.named_file((&own, &link), &stat, found.as_ref(), 0) {
                     Ok(node) => Some(node),
                     // A name that another file has by now, or that the kernel has forgotten.

@@ -1,84 +1,86 @@
-//! Files and folders of a process in `/proc`: what they say is of that process. Those of processes of the tree are opened
-//! again when all of it is born. A number outside of it may be another's by then, and what a dead process has left open
-//! tells nothing any more and cannot be opened again: both are refused.
+//! Files and folders of a process in `/proc`: what they say is of that process. Those of processes and threads of the tree are
+//! opened again when these are there; those of a process that has ended, by one of its number that ends then; those of one
+//! outside only while it is the same one, which its start tells.
 
-use super::{FileTable, Refused, ghosts};
-
-/// Whose file it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Whose {
-    pid: i32,
-    /// A thread that is not the first of its process.
-    tid: Option<i32>,
-    is_gone: bool,
-}
+use super::{FileTable, Refused, ghosts, regular_of};
+use crate::objects::regular::proc::{Whose, whose};
+use crate::procfs::stat::started;
+use crate::snapshot::{ProcOwner, RegularFile};
+use crate::sys::file::FileStat;
+use std::path::Path;
 
 impl FileTable {
     /// Refuses a file of `/proc` by the name that the kernel has for it, if it is of a process or thread that a restore does
-    /// not find.
+    /// not find by its path.
     ///
     /// # Errors
     /// With the reason.
     pub fn check_proc(&self, link: &[u8]) -> Result<(), Refused> {
-        let Some(whose) = whose(link) else {
+        let path = link.strip_suffix(ghosts::DELETED).unwrap_or(link);
+        let Some(whose) = whose(path) else {
             return Ok(());
         };
-        let pid = whose.pid;
-        // The kernel calls it deleted once somebody has looked for it.
-        let is_gone = whose.is_gone || !std::path::Path::new(&format!("/proc/{pid}")).exists();
-        let reason = match whose.tid {
+        let is_gone = path.len() != link.len() || !Path::new(&whose.folder()).exists();
+        let Whose { pid, tid } = whose;
+        let reason = match tid {
             _ if is_gone => {
                 format!("it is of process {pid} or a thread of it, which has ended")
             }
             _ if !self.processes.contains(&pid) => {
                 format!("it is of process {pid}, which is outside of what is dumped")
             }
-            Some(tid) => format!("it is of thread {tid}, which is not kept yet"),
+            Some(tid) => format!("it is of thread {tid}"),
             None => return Ok(()),
+        };
+        Err((reason, String::new()))
+    }
+
+    /// Returns a descriptor of such a file, with whose it is; `None` for any other file. `found` is what its name leads to now.
+    ///
+    /// # Errors
+    /// With the reason: nobody can be made whose it could be.
+    pub(super) fn proc_file(
+        &self,
+        link: &[u8],
+        stat: &FileStat,
+        found: Option<&FileStat>,
+        pos: u64,
+    ) -> Result<Option<RegularFile>, Refused> {
+        // The kernel calls it deleted once somebody has looked for it.
+        let path = link.strip_suffix(ghosts::DELETED).unwrap_or(link);
+        let Some(whose) = whose(path) else {
+            return Ok(None);
+        };
+        let is_there = found.is_some_and(|found| (found.dev, found.ino) == (stat.dev, stat.ino));
+        let of = match is_there {
+            false => Some(self.gone(whose)?),
+            true if self.processes.contains(&whose.pid) => None,
+            true => Some(outside(whose)?),
+        };
+        Ok(Some(RegularFile {
+            of,
+            ..regular_of(path, stat, pos)
+        }))
+    }
+
+    fn gone(&self, whose: Whose) -> Result<ProcOwner, Refused> {
+        let Whose { pid, tid } = whose;
+        let reason = match tid {
+            Some(tid) => format!("it is of thread {tid} of process {pid}, which has ended"),
+            None if self.processes.contains(&pid) || Path::new(&whose.folder()).exists() => {
+                format!("it is no longer there, and there is a process {pid}")
+            }
+            None => return Ok(ProcOwner::Gone(pid)),
         };
         Err((reason, String::new()))
     }
 }
 
-fn whose(link: &[u8]) -> Option<Whose> {
-    let path = link.strip_suffix(ghosts::DELETED);
-    let is_gone = path.is_some();
-    let path = std::str::from_utf8(path.unwrap_or(link)).ok()?;
-    let mut parts = path.strip_prefix("/proc/")?.split('/');
-    let pid = parts.next()?.parse().ok()?;
-    let tid = match parts.next() {
-        Some("task") => parts.next().and_then(|tid| tid.parse().ok()),
-        _ => None,
-    };
-    Some(Whose {
-        pid,
-        tid: tid.filter(|tid| *tid != pid),
-        is_gone,
+fn outside(whose: Whose) -> Result<ProcOwner, Refused> {
+    let folder = whose.folder();
+    let start = started(&folder);
+    start.map(ProcOwner::Outside).ok_or_else(|| {
+        let reason = format!("nothing tells when the owner of {folder} was started");
+        (reason, String::new())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(link: &str) -> Option<(i32, Option<i32>, bool)> {
-        whose(link.as_bytes()).map(|whose| (whose.pid, whose.tid, whose.is_gone))
-    }
-
-    #[test]
-    fn the_name_says_whose_it_is() {
-        assert_eq!(told("/proc/12/stat"), Some((12, None, false)));
-        assert_eq!(told("/proc/12"), Some((12, None, false)));
-        assert_eq!(told("/proc/12/task/12/stat"), Some((12, None, false)));
-        assert_eq!(told("/proc/12/task/13/stat"), Some((12, Some(13), false)));
-        assert_eq!(told("/proc/12/maps (deleted)"), Some((12, None, true)));
-        for other in [
-            "/proc/stat",
-            "/proc/sys/kernel/pid_max",
-            "/proc",
-            "/home/proc/12",
-        ] {
-            assert_eq!(told(other), None, "{other}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ use proto::pb;
 pub(crate) fn to_record(fact: &DeviceFile, node: pb::RegFileEntry) -> pb::RegFileEntry {
     let own_ext = (fact.rdev != 0).then_some(pb::ExtFile {
         rdev: Some(fact.rdev),
+        ..Default::default()
     });
     pb::RegFileEntry { own_ext, ..node }
 }

@@ -31,6 +31,12 @@ pub fn plan_gone(b: &mut Builder, born: u64) {
     *op = op.arg(1, ArgKind::Result).check(Check::Equal, 0);
 }
 
+/// Adds the wait for the end of the process with this number.
+pub fn plan_gone_number(b: &mut Builder, pid: i32) {
+    let how = (libc::WEXITED | libc::__WALL) as u64;
+    b.call_returns(libc::SYS_waitid, &[P_PID, pid as u64, 0, how, 0], 0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

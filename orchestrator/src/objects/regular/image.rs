@@ -2,7 +2,7 @@
 
 use crate::image::error::{Checked, wrong};
 use crate::image::limits::path;
-use crate::snapshot::{ExternalFile, OpenFile, RegularFile};
+use crate::snapshot::{ExternalFile, OpenFile, ProcOwner, RegularFile};
 use proto::pb;
 
 /// Longest build id: SHA-512 is not in use, 64 bytes is its length.
@@ -28,6 +28,14 @@ pub(crate) fn to_record(
         size: fact.size,
         mode: fact.mode,
         build_id: fact.build_id.chunks(4).map(word).collect(),
+        own_ext: match fact.of {
+            Some(ProcOwner::Outside(start)) => Some(pb::ExtFile {
+                process_start: Some(start),
+                ..Default::default()
+            }),
+            // Where the file is told of that is gone.
+            Some(ProcOwner::Gone(_)) | None => None,
+        },
         ..Default::default()
     }
 }
@@ -83,6 +91,11 @@ pub(crate) fn from_record(record: &pb::RegFileEntry) -> Checked<RegularFile> {
         mnt_id: record.mnt_id.unwrap_or(NO_MOUNT),
         ghost: None,
         link: None,
+        of: record
+            .own_ext
+            .as_ref()
+            .and_then(|ext| ext.process_start)
+            .map(ProcOwner::Outside),
     })
 }
 
