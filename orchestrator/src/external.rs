@@ -8,7 +8,7 @@ use std::str::FromStr;
 const KINDS: [(&str, &str); 11] = [
     ("dev", MOUNTS),
     ("file", ""),
-    ("macvlan", NETWORKS),
+    ("macvlan", ""),
     ("mnt", MOUNTS),
     ("net", NETWORKS),
     ("netdev", NETWORKS),
@@ -21,6 +21,8 @@ const KINDS: [(&str, &str); 11] = [
     ("unix", ""),
     ("veth", ""),
 ];
+/// Those of links, which a restore asks for.
+const LINKS: [&str; 2] = ["macvlan", "veth"];
 const MOUNTS: &str = "mounts of a tree are not kept yet: it shares those of the caller";
 const NETWORKS: &str = "a network namespace of the tree's own is not kept yet";
 
@@ -50,15 +52,18 @@ pub struct External {
     pub object: Option<Object>,
 }
 
-/// The other end of a pair of links (`veth`), which lies outside of the tree's network namespace.
+/// A link outside of the tree's network namespace: the other end of a pair (`veth`), which a restore makes, or what one of the
+/// tree's lies on (`macvlan`), which is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OuterLink {
-    /// Name of the tree's end.
+    /// Name of the tree's link.
     pub inner: Vec<u8>,
     /// Name of this one.
     pub outer: Vec<u8>,
     /// The bridge that it is to be a port of.
     pub bridge: Option<Vec<u8>>,
+    /// Whether the tree's lies on it.
+    pub is_below: bool,
 }
 
 /// A descriptor that the tree gets from whoever restores it.
@@ -145,7 +150,12 @@ impl FromStr for External {
                 "{text:?} is no external veth: veth[INNER]:OUTER or veth[INNER]:OUTER@BRIDGE is wanted"
             ));
         }
-        if kind != "veth" && obstacle.is_empty() && object.is_none() {
+        if kind == "macvlan" && (id.is_empty() || name.contains('@')) {
+            return Err(format!(
+                "{text:?} is no external macvlan: macvlan[INNER]:OUTER is wanted"
+            ));
+        }
+        if !LINKS.contains(&kind) && obstacle.is_empty() && object.is_none() {
             let numbers = match kind {
                 "file" => "file[MOUNT:INODE], in hexadecimal",
                 "tty" => "tty[RDEV:DEV], in hexadecimal",
@@ -165,9 +175,9 @@ impl FromStr for External {
 }
 
 impl External {
-    /// Returns the link that a restore is to make outside, if it is one.
+    /// Returns the link outside that a restore needs, if it is one.
     pub fn outer_link(&self) -> Option<OuterLink> {
-        if self.kind != "veth" {
+        if !LINKS.contains(&&*self.kind) || self.name.is_empty() {
             return None;
         }
         let (outer, bridge) = match self.name.split_once('@') {
@@ -178,6 +188,7 @@ impl External {
             inner: self.id.clone().into_bytes(),
             outer: outer.as_bytes().to_vec(),
             bridge: bridge.map(String::into_bytes),
+            is_below: self.kind == "macvlan",
         })
     }
 
@@ -259,6 +270,10 @@ mod tests {
         let outer = veth.outer_link().expect("a link");
         assert_eq!((&*outer.inner, &*outer.outer), (&b"eth0"[..], &b"out"[..]));
         assert_eq!(outer.bridge.as_deref(), Some(&b"br0"[..]));
+        let macvlan: External = "macvlan[m0]:eth0".parse().expect("right");
+        assert!(macvlan.outer_link().expect("a link").is_below);
+        let of_dump: External = "macvlan[m0]".parse().expect("right");
+        assert_eq!(of_dump.outer_link(), None);
         assert!("veth[eth0]".parse::<External>().is_err());
         assert!("veth[eth0]:a@".parse::<External>().is_err());
         let file: External = "file[1:2]".parse().expect("right");

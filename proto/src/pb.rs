@@ -1496,6 +1496,9 @@ pub struct ExtNetDevice {
     pub group: ::core::option::Option<u32>,
     #[prost(bytes = "vec", repeated, tag = "10")]
     pub other_name: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Attributes of a link beside (IFLA_NUM_TX_QUEUES, IFLA_BROADCAST, ...), as the kernel tells them.
+    #[prost(bytes = "vec", optional, tag = "11")]
+    pub more: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 /// Of netns_entry.
 #[derive(Clone, PartialEq, ::prost::Message)]

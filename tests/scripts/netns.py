@@ -43,15 +43,22 @@ def settings():
 def told(*words):
     """What ip tells, without what counts and what passes."""
     text = subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
-    # The number of another namespace is the kernel's to choose.
-    return sorted(re.sub(r"@if\d+|link-netnsid \d+", "", line.strip()) for line in text.splitlines())
+    # The number of another namespace is the kernel's to choose, and timers run.
+    passing = r"@if\d+|link-netnsid \d+|\w+_timer +[\d.]+|topology_change_detected \d|fdb_n_learned \d+|tso_max_size \d+"
+    return sorted(re.sub(passing, "", line.strip()) for line in text.splitlines())
+
+
+def forwards():
+    """Entries of bridges that somebody has made."""
+    text = subprocess.run(["bridge", "fdb"], check=True, capture_output=True, text=True).stdout
+    return sorted(line.strip() for line in text.splitlines() if "self permanent" not in line or "dst" in line)
 
 
 def seen():
     both = [told(family, *words) for family in ("-4", "-6") for words in (
         ("address",), ("route", "show", "table", "all"), ("rule",), ("neighbour", "show", "nud", "permanent"),
         ("neighbour", "show", "proxy"))]
-    return both, told("-d", "link"), settings()
+    return both, told("-d", "link"), forwards(), settings()
 
 
 def difference(before, after):
@@ -104,6 +111,26 @@ for way in ways:
         ip("route", "add", "10.46.0.0/16", "via", "10.12.0.9", "dev", "one")
         write("ipv4/conf/one/rp_filter", "2")
         write("ipv6/conf/other/disable_ipv6", "1")
+    if way == "kinds":
+        ip("link", "add", "br7", "index", "60", "numtxqueues", "3", "address", "02:00:00:00:07:07", "type", "bridge",
+           "forward_delay", "400", "ageing_time", "12300", "priority", "4096", "mcast_snooping", "0", "group_fwd_mask", "8",
+           "nf_call_iptables", "1")
+        ip("link", "add", "p1", "index", "50", "type", "veth", "peer", "name", "p2", "index", "51")
+        ip("link", "set", "p1", "master", "br7", "up")
+        ip("link", "set", "p1", "type", "bridge_slave", "cost", "77", "hairpin", "on", "learning", "off", "guard", "on")
+        ip("link", "set", "p2", "up")
+        ip("link", "set", "br7", "up")
+        ip("address", "add", "10.14.0.1/24", "dev", "br7")
+        subprocess.run(["bridge", "fdb", "add", "02:00:00:00:14:14", "dev", "p1", "master", "static"], check=True)
+        ip("link", "add", "link", "p2", "name", "mv", "index", "70", "type", "macvlan", "mode", "source",
+           "macaddr", "add", "02:00:00:00:15:15")
+        ip("link", "set", "mv", "up")
+        ip("address", "add", "10.15.0.1/24", "dev", "mv")
+        ip("link", "add", "vx", "index", "45", "type", "vxlan", "id", "42", "dstport", "4789", "local", "10.14.0.1",
+           "remote", "10.14.0.9", "dev", "br7", "ttl", "7", "nolearning")
+        subprocess.run(["bridge", "fdb", "append", "02:00:00:00:16:16", "dev", "vx", "dst", "10.14.0.8"], check=True)
+        ip("link", "add", "if", "index", "44", "type", "ifb")
+        ip("link", "set", "if", "gso_max_segs", "33", "up")
     if way == "outward":
         # Whoever is outside gives it a link.
         out.write("WAITS\n")

@@ -65,6 +65,19 @@ fn a_pair_of_links_inside() {
     victim.check();
 }
 
+/// Links that lie on others, and ports of a bridge, whatever the order of their numbers.
+#[test]
+fn links_of_other_kinds() {
+    let Some(mut victim) = start(&["lo", "kinds"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    restore(&images);
+    victim.check();
+}
+
 /// A network namespace with a bridge, to which the victim's link leads. Ended when it goes.
 struct Host(Child);
 
@@ -140,22 +153,12 @@ fn a_server_moves_to_a_new_namespace() {
         return;
     }
     let host = Host::start();
-    let (send, receive) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        // It waits for the link before it is ready.
-        scope.spawn(|| send.send(start(&["lo", "outward"])));
-        let give = || {
-            let waiting = waiting_for_a_link();
-            waiting.map(|pid| {
-                host.ip(&format!(
-                    "link add out0 type veth peer name eth0 address 02:00:00:00:99:02 netns {pid}"
-                ));
-                host.ip("link set out0 master br0 up");
-            })
-        };
-        assert!(wait_until(|| give().is_some()), "nobody waits for a link");
-    });
-    let Ok(Some(mut victim)) = receive.recv() else {
+    let Some(mut victim) = given("moves", |pid| {
+        host.ip(&format!(
+            "link add out0 type veth peer name eth0 address 02:00:00:00:99:02 netns {pid}"
+        ));
+        host.ip("link set out0 master br0 up");
+    }) else {
         return;
     };
     let output = victim.folder().join("client");
@@ -187,8 +190,50 @@ fn a_server_moves_to_a_new_namespace() {
     victim.check();
 }
 
-/// Returns the process of this test that waits for a link.
-fn waiting_for_a_link() -> Option<u32> {
+/// Starts a victim with a link that somebody gives it from outside; `mark` is a word of this test alone.
+fn given(mark: &str, give: impl Fn(u32)) -> Option<Victim> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // It waits for the link before it is ready.
+        scope.spawn(|| send.send(start(&["lo", "outward", mark])));
+        let waiting = || waiting_for_a_link(mark);
+        assert!(
+            wait_until(|| waiting().map(&give).is_some()),
+            "nobody waits for a link"
+        );
+    });
+    receive.recv().ok().flatten()
+}
+
+/// A link that lies on one of the host.
+#[test]
+fn a_link_upon_one_outside() {
+    if !possible() || !present("unshare") || !present("nsenter") {
+        return;
+    }
+    let host = Host::start();
+    let Some(mut victim) = given("lies upon", |pid| {
+        host.ip(&format!(
+            "link add link br0 name eth0 netns {pid} index 77 type macvlan mode private"
+        ));
+    }) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    let refused = host.restore(&images, &[]);
+    assert_refused(
+        &refused,
+        &["eth0 (macvlan)", "outside", "--external macvlan[eth0]:"],
+    );
+    let restored = host.restore(&images, &["--external", "macvlan[eth0]:br0"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    victim.check();
+}
+
+/// Returns the process of this test that waits for a link, by a word of its arguments.
+fn waiting_for_a_link(mark: &str) -> Option<u32> {
     let own = std::process::id();
     let children = std::fs::read_dir(format!("/proc/{own}/task")).ok()?;
     let pids = children.flatten().flat_map(|task| {
@@ -199,7 +244,7 @@ fn waiting_for_a_link() -> Option<u32> {
     });
     let mut pids = pids.filter(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("outward")
+        String::from_utf8_lossy(&line).contains(mark)
     });
     pids.find(|pid| namespace(*pid) != namespace(own))
 }

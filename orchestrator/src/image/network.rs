@@ -130,6 +130,7 @@ fn link_to_record(link: &Link) -> pb::NetDeviceEntry {
         alias: some(&link.alias),
         group: Some(link.group).filter(|group| *group != 0),
         other_name: link.other_names.clone(),
+        more: some(&link.more),
     };
     pb::NetDeviceEntry {
         r#type: type_of(link) as i32,
@@ -262,6 +263,7 @@ fn link_from_record(record: &pb::NetDeviceEntry) -> Checked<Link> {
         queue_len: ext.queue_len.unwrap_or(0),
         alias: ext.alias.unwrap_or_default(),
         group: ext.group.unwrap_or(0),
+        more: ext.more.unwrap_or_default(),
     };
     let is_name = |name: &[u8], most: usize| {
         (1..=most).contains(&name.len()) && !name.iter().any(|byte| b"/\0 ".contains(byte))
@@ -277,7 +279,7 @@ fn link_from_record(record: &pb::NetDeviceEntry) -> Checked<Link> {
         || link.alias.len() > MAX_ALIAS
         || link.kind.len() > MAX_NAME
         || link.port.0.len() > MAX_NAME
-        || link.data.len() + link.port.1.len() > MAX_DATA;
+        || link.data.len() + link.port.1.len() + link.more.len() > MAX_DATA;
     match is_long {
         true => wrong!("what it tells is too long"),
         false => Ok(link),

@@ -10,10 +10,11 @@ use crate::external::OuterLink;
 use crate::netlink::nft::{self, Owned, Scope};
 use crate::netlink::raw::Asker;
 use crate::objects::netns::kinds::{Making, making};
+use crate::objects::netns::links;
 use crate::objects::netns::plan::{self, Act, Step};
 use crate::objects::netns::present;
 use crate::plan::Refusal;
-use crate::snapshot::{FileKind, NetNamespace, NetworkLock, Snapshot};
+use crate::snapshot::{FileKind, Link, NetNamespace, NetworkLock, Snapshot};
 use crate::sys::ns::Network;
 use crate::sys::socket;
 
@@ -42,10 +43,14 @@ impl Place {
         let own = Network::new().doing("make a network namespace")?;
         let home = Network::here().doing("open the network namespace of this command")?;
         let doing = "enter a new network namespace";
+        make_upon(wanted, outer, &own)?;
         let made = own.within(|| make_links(wanted, snapshot, outer, &home));
         let lock = made.doing(doing)??;
         // Before the other end is up, the tree's has no carrier.
-        for outer in outer.iter().filter(|outer| is_of(wanted, outer)) {
+        for outer in outer
+            .iter()
+            .filter(|outer| !outer.is_below && is_of(wanted, outer))
+        {
             bring_up(outer)?;
         }
         let not_kept = own.within(|| fill(wanted)).doing(doing)??;
@@ -83,7 +88,14 @@ pub(super) fn refusals(snapshot: &Snapshot, outer: &[OuterLink]) -> Vec<Refusal>
     let refused = links.filter_map(|link| {
         let (reason, remedy) = match making(link) {
             None => ("devices of this kind are not kept yet", String::new()),
-            Some(Making::Outward) if !outer.iter().any(|outer| outer.inner == link.name) => (
+            Some(Making::Upon) if outer_of(outer, link).is_none() => (
+                "what it lies on is outside of what was dumped",
+                format!(
+                    "use --external macvlan[{}]:OUTER",
+                    String::from_utf8_lossy(&link.name)
+                ),
+            ),
+            Some(Making::Outward) if outer_of(outer, link).is_none() => (
                 "its other end lies outside of what was dumped",
                 format!(
                     "use --external veth[{}]:OUTER@BRIDGE",
@@ -109,9 +121,31 @@ fn failed(source: io::Error) -> Error {
     }
 }
 
+/// Returns what was said of a link that needs one outside.
+fn outer_of<'a>(outer: &'a [OuterLink], link: &Link) -> Option<&'a OuterLink> {
+    let is_below = making(link) == Some(Making::Upon);
+    let mut outer = outer.iter();
+    outer.find(|outer| outer.inner == link.name && outer.is_below == is_below)
+}
+
 fn is_of(wanted: &NetNamespace, outer: &OuterLink) -> bool {
     let mut links = wanted.links.iter();
     links.any(|link| link.name == outer.inner && making(link) == Some(Making::Outward))
+}
+
+/// Makes the links that lie on one of the namespace that we are in.
+fn make_upon(wanted: &NetNamespace, outer: &[OuterLink], own: &Network) -> Result<()> {
+    let links = wanted.links.iter();
+    for link in links.filter(|link| making(link) == Some(Making::Upon)) {
+        let asker = present::open().map_err(failed)?;
+        let lower = outer_of(outer, link).and_then(|outer| socket::interface_index(&outer.outer));
+        let lower = lower.ok_or_else(|| Error::Network {
+            object: format!("what {} lies on", link.words()),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        make(&asker, &links::upon(link, lower, own.as_fd().as_raw_fd()))?;
+    }
+    Ok(())
 }
 
 /// Makes the links, none of them up but loopback's, and returns what keeps packets away.
@@ -125,7 +159,10 @@ fn make_links(
     let asker = present::open().map_err(failed)?;
     let there = present::links(&asker).map_err(failed)?;
     let home = home.as_fd().as_raw_fd();
-    let steps = plan::links(&wanted.links, &there, outer, home);
+    let steps = links::links(&wanted.links, &there, outer, home);
+    steps.iter().try_for_each(|step| make(&asker, step))?;
+    let there = present::links(&asker).map_err(failed)?;
+    let steps = links::details(&wanted.links, &there);
     steps.iter().try_for_each(|step| make(&asker, step))?;
     Ok(lock)
 }
@@ -139,7 +176,7 @@ fn bring_up(outer: &OuterLink) -> Result<()> {
             source: io::ErrorKind::NotFound.into(),
         })
     });
-    let steps = plan::outer_up(outer, bridge.transpose()?);
+    let steps = links::outer_up(outer, bridge.transpose()?);
     steps.iter().try_for_each(|step| make(&asker, step))
 }
 
@@ -166,7 +203,7 @@ fn fill(wanted: &NetNamespace) -> Result<Vec<String>> {
         }
         not_kept = write_all(&steps)?;
     }
-    run(&asker, &plan::ups(&wanted.links))?;
+    run(&asker, &links::ups(&wanted.links))?;
     run(&asker, &plan::addresses(&wanted.addresses))?;
     let there = present::addresses(&asker).map_err(failed)?;
     run(&asker, &plan::other_addresses(&wanted.addresses, &there))?;
@@ -180,7 +217,10 @@ fn fill(wanted: &NetNamespace) -> Result<Vec<String>> {
     add_routes(&asker, plan::routes(&wanted.routes, &there))?;
     let there = present::rules(&asker).map_err(failed)?;
     run(&asker, &plan::rules(&wanted.rules, &there))?;
-    run(&asker, &plan::neighbours(&wanted.neighbours))?;
+    let there = present::neighbours(&asker).map_err(failed)?;
+    run(&asker, &plan::neighbours(&wanted.neighbours, &there))?;
+    let there = present::links(&asker).map_err(failed)?;
+    not_kept.extend(links::unlike_before(&wanted.links, &there));
     Ok(not_kept)
 }
 

@@ -64,6 +64,8 @@ pub struct Link {
     pub alias: Vec<u8>,
     /// Its group.
     pub group: u32,
+    /// Attributes beside: numbers of queues, address of all, sizes.
+    pub more: Vec<u8>,
 }
 
 impl Link {

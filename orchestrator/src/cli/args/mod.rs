@@ -141,7 +141,8 @@ pub struct Permissions {
     #[arg(long)]
     skip_in_flight: bool,
     /// With `dump`: an object that leaves what is dumped: file[MOUNT:INODE], pipe[INODE], tty[RDEV:DEV], or unix[INODE] of
-    /// either end of a connection. With `restore`: veth[INNER]:OUTER@BRIDGE, the other end of a link.
+    /// either end of a connection. With `restore`: veth[INNER]:OUTER@BRIDGE, the other end of a link, or macvlan[INNER]:OUTER,
+    /// what one lies on.
     #[arg(long, value_name = "KIND[ID]:NAME")]
     pub external: Vec<External>,
     #[arg(long, hide = true)]

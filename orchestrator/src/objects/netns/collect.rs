@@ -1,6 +1,6 @@
 //! From the kernel to the fact, by a thread that is in the namespace. What cannot be kept of it is refused by name.
 
-use super::kinds::making;
+use super::kinds::{self, making};
 use super::present;
 use crate::netlink::nft;
 use crate::netlink::raw::{self, Asker};
@@ -28,6 +28,13 @@ pub fn collect(id: u32, refused: &mut Vec<Refused>) -> io::Result<NetNamespace> 
         if making(link).is_none() {
             refused.push((link.words(), "devices of this kind are not kept yet".into()));
         }
+        let master = |one: &&Link| Some(one.index) == link.master;
+        if let Some(master) = links.iter().find(master)
+            && !kinds::has_ports(&master.kind)
+        {
+            let reason = format!("it is a port of a {}", master.words());
+            refused.push((link.words(), reason));
+        }
     }
     refuse_queues(&asker, &links, refused)?;
     refuse_next_hops(&asker, refused);
@@ -49,7 +56,7 @@ fn in_order(mut left: Vec<Link>) -> Vec<Link> {
     let mut all: Vec<Link> = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let waits = |link: &Link| {
-            let below = link.lower.filter(|_| link.lower_ns.is_none());
+            let below = kinds::below(link);
             let mut others = left.iter().filter(|other| other.index != link.index);
             // Of a pair each is connected to the other.
             others.any(|other| {

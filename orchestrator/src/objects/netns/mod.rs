@@ -5,5 +5,6 @@
 
 pub mod collect;
 pub mod kinds;
+pub mod links;
 pub mod plan;
 pub mod present;

@@ -1,34 +1,12 @@
 //! From the fact to what is to be done inside of a new namespace. Pure: what is there is compared with what is wanted.
 
-use super::kinds::{Making, making};
 use super::present::{
-    self, NEW_ADDRESS, NEW_LINK, NEW_NEIGHBOUR, NEW_ROUTE, NEW_RULE, OF_ADDRESS, OF_LINK,
-    OF_NEIGHBOUR, OF_ROUTE, OF_RULE, REMOVE,
+    self, NEW_ADDRESS, NEW_NEIGHBOUR, NEW_ROUTE, NEW_RULE, OF_ADDRESS, OF_LINK, OF_NEIGHBOUR,
+    OF_ROUTE, OF_RULE, REMOVE,
 };
-use crate::external::OuterLink;
-use crate::netlink::raw::{
-    self, APPEND, CREATE, EXCLUSIVE, NESTED, REPLACE, attribute, attributes, find,
-};
-use crate::snapshot::{Link, Setting};
+use crate::netlink::raw::{self, APPEND, CREATE, REPLACE, attribute, attributes, find};
+use crate::snapshot::Setting;
 
-/// Attributes of a link (`IFLA_*`).
-const HARDWARE_ADDRESS: u16 = 1;
-const NAME: u16 = 3;
-const MTU: u16 = 4;
-const MASTER: u16 = 10;
-const INFO: u16 = 18;
-const ALIAS: u16 = 20;
-const NAMESPACE: u16 = 28;
-const PROPERTIES: u16 = 52;
-const OTHER_NAME: u16 = 53;
-/// Attributes in [`INFO`], and of a pair (`VETH_INFO_PEER`).
-const KIND: u16 = 1;
-const DATA: u16 = 2;
-const PEER: u16 = 1;
-/// `RTM_NEWLINKPROP`.
-const NEW_PROPERTY: u16 = 108;
-const QUEUE_LEN: u16 = 13;
-const GROUP: u16 = 27;
 /// Attributes of an address (`IFA_*`), and flags of one: it need not be asked for whether somebody else has it; it is asked for
 /// now; somebody has it.
 const ADDRESS: u16 = 1;
@@ -49,15 +27,12 @@ const OF_NEXT_HOP: usize = 8;
 const BY_KERNEL: u8 = 2;
 /// Attributes of a neighbour (`NDA_*`).
 const DESTINATION: u16 = 1;
-const HARDWARE: u16 = 2;
-/// Flags of links that can be set.
-const SETTABLE: u32 = (libc::IFF_UP
-    | libc::IFF_NOARP
-    | libc::IFF_MULTICAST
-    | libc::IFF_ALLMULTI
-    | libc::IFF_PROMISC
-    | libc::IFF_DYNAMIC) as u32;
-
+const OF_BRIDGE: u16 = 9;
+/// Address, address in hardware, and of entries of bridges: VLAN, port, network, device, network of the sender, flags.
+const TAKEN: [u16; 8] = [DESTINATION, 2, 5, 6, 7, 8, 11, 15];
+/// `NTF_SELF` and `NTF_MASTER`.
+const TO_SELF: u8 = 2;
+const TO_MASTER: u8 = 4;
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -77,7 +52,7 @@ pub enum Act {
 }
 
 impl Step {
-    fn new(object: impl Into<String>, kind: u16, flags: u16, body: Vec<u8>) -> Self {
+    pub(super) fn new(object: impl Into<String>, kind: u16, flags: u16, body: Vec<u8>) -> Self {
         Self {
             object: object.into(),
             act: Act::Request(kind, flags, body),
@@ -91,143 +66,6 @@ impl Step {
             _ => false,
         }
     }
-}
-
-/// Returns what makes the links, but for their being up. Ends that lie outside come into the namespace behind this descriptor.
-pub fn links(wanted: &[Link], present: &[Link], outer: &[OuterLink], home: i32) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for (place, link) in wanted.iter().enumerate() {
-        let there = present.iter().find(|there| there.index == link.index);
-        let peer = wanted.iter().position(|other| {
-            making(link) == Some(Making::Pair) && Some(other.index) == link.lower
-        });
-        let other_end = match (making(link), peer) {
-            // It was made with the one before.
-            (Some(Making::Pair), Some(peer)) if peer < place => None,
-            (Some(Making::Pair), Some(peer)) => Some(named(&wanted[peer])),
-            (Some(Making::Outward), _) => {
-                let outer = outer.iter().find(|outer| outer.inner == link.name);
-                outer.map(|outer| outside(&outer.outer, home))
-            }
-            _ => None,
-        };
-        steps.extend(other_end.map(|other_end| pair(link, &other_end)));
-        steps.push(change(link, there.unwrap_or(&unlike(link))));
-        steps.extend(other_names(link));
-    }
-    steps
-}
-
-/// Returns a link that has nothing as this one has it, so that all is set.
-fn unlike(link: &Link) -> Link {
-    Link {
-        flags: !link.flags,
-        mtu: !link.mtu,
-        queue_len: !link.queue_len,
-        group: !link.group,
-        ..Link::default()
-    }
-}
-
-/// Returns the head of a message that makes a link, with its name and its address in hardware.
-fn named(link: &Link) -> Vec<u8> {
-    let mut body = head(link.index, 0, 0);
-    body.extend(attribute(NAME, &[&link.name[..], &[0]].concat()));
-    body.extend(attribute(HARDWARE_ADDRESS, &link.address));
-    body
-}
-
-fn outside(name: &[u8], home: i32) -> Vec<u8> {
-    let mut body = head(0, 0, 0);
-    body.extend(attribute(NAME, &[name, &[0]].concat()));
-    body.extend(attribute(NAMESPACE, &home.to_ne_bytes()));
-    body
-}
-
-/// Makes a link and its other end.
-fn pair(link: &Link, other_end: &[u8]) -> Step {
-    let data = attribute(PEER, other_end);
-    let info = [attribute(KIND, &link.kind), attribute(DATA | NESTED, &data)];
-    let mut body = named(link);
-    body.extend(attribute(INFO | NESTED, &info.concat()));
-    Step::new(link.words(), NEW_LINK, CREATE | EXCLUSIVE, body)
-}
-
-/// Gives a link its description and other names.
-fn other_names(link: &Link) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if !link.alias.is_empty() {
-        let mut body = head(link.index, 0, 0);
-        body.extend(attribute(ALIAS, &link.alias));
-        steps.push(Step::new(link.words(), NEW_LINK, 0, body));
-    }
-    for name in &link.other_names {
-        let mut body = head(link.index, 0, 0);
-        let name = attribute(OTHER_NAME, &[&name[..], &[0]].concat());
-        body.extend(attribute(PROPERTIES | NESTED, &name));
-        steps.push(Step::new(
-            link.words(),
-            NEW_PROPERTY,
-            CREATE | EXCLUSIVE,
-            body,
-        ));
-    }
-    steps
-}
-
-/// Returns what brings up the other end of a link, in the namespace that it is in, as a port of a bridge there.
-pub fn outer_up(outer: &OuterLink, bridge: Option<u32>) -> Vec<Step> {
-    let words = format!("network device {}", String::from_utf8_lossy(&outer.outer));
-    let up = libc::IFF_UP as u32;
-    let body = |flags: u32| {
-        let mut body = head(0, flags, flags);
-        body.extend(attribute(NAME, &[&outer.outer[..], &[0]].concat()));
-        body
-    };
-    let port = bridge.map(|bridge| {
-        let body = [body(0), attribute(MASTER, &bridge.to_ne_bytes())].concat();
-        Step::new(words.clone(), NEW_LINK, 0, body)
-    });
-    let up = Step::new(words.clone(), NEW_LINK, 0, body(up));
-    port.into_iter().chain([up]).collect()
-}
-
-/// Returns the head of a message of a link: its number, flags, and which of them are meant.
-fn head(index: u32, flags: u32, mask: u32) -> Vec<u8> {
-    let words = [0, index, flags, mask];
-    words
-        .iter()
-        .flat_map(|word: &u32| word.to_ne_bytes())
-        .collect()
-}
-
-/// Gives a link that is there what it had.
-fn change(link: &Link, there: &Link) -> Step {
-    let mask = SETTABLE & !(libc::IFF_UP as u32);
-    let mut body = head(
-        link.index,
-        link.flags & mask,
-        (link.flags ^ there.flags) & mask,
-    );
-    let numbers = [
-        (MTU, link.mtu, there.mtu),
-        (QUEUE_LEN, link.queue_len, there.queue_len),
-        (GROUP, link.group, there.group),
-    ];
-    for (kind, wanted, is) in numbers {
-        if wanted != is {
-            body.extend(attribute(kind, &wanted.to_ne_bytes()));
-        }
-    }
-    Step::new(link.words(), NEW_LINK, 0, body)
-}
-
-/// Returns what brings up the links that were.
-pub fn ups(wanted: &[Link]) -> Vec<Step> {
-    let up = libc::IFF_UP as u32;
-    let ups = wanted.iter().filter(|link| link.flags & up != 0);
-    ups.map(|link| Step::new(link.words(), NEW_LINK, 0, head(link.index, up, up)))
-        .collect()
 }
 
 /// Returns the settings that are not as they are wanted.
@@ -409,19 +247,34 @@ pub fn rules(wanted: &[Vec<u8>], present: &[Vec<u8>]) -> Vec<Step> {
     adds.chain(removes).collect()
 }
 
-/// Returns what adds neighbours.
-pub fn neighbours(wanted: &[Vec<u8>]) -> Vec<Step> {
+/// Returns what adds neighbours that are not there.
+pub fn neighbours(wanted: &[Vec<u8>], present: &[Vec<u8>]) -> Vec<Step> {
     let add = |body: &Vec<u8>| {
-        let mut all = body[..OF_NEIGHBOUR].to_vec();
-        let rest = attributes(&body[OF_NEIGHBOUR..]);
-        for (kind, value) in rest.filter(|(kind, _)| [DESTINATION, HARDWARE].contains(kind)) {
-            all.extend(attribute(kind, value));
-        }
-        let words = find(&body[OF_NEIGHBOUR..], DESTINATION).map(ip_words);
-        let words = format!("neighbour {}", words.unwrap_or_default());
+        let all = neighbour(body);
+        let words = match find(&body[OF_NEIGHBOUR..], DESTINATION) {
+            Some(ip) => format!("neighbour {}", ip_words(ip)),
+            None => "entry of a bridge".into(),
+        };
         Step::new(words, NEW_NEIGHBOUR, CREATE | REPLACE, all)
     };
-    wanted.iter().map(add).collect()
+    let missing = others(present, wanted, |body| neighbour(body));
+    missing.map(add).collect()
+}
+
+/// Returns a neighbour as it is taken: without what counts, and without whose it is, which follows from its device.
+fn neighbour(body: &[u8]) -> Vec<u8> {
+    let mut all = body[..OF_NEIGHBOUR].to_vec();
+    let rest: Vec<_> = attributes(&body[OF_NEIGHBOUR..]).collect();
+    let is_bridges = rest
+        .iter()
+        .any(|(kind, value)| *kind == OF_BRIDGE && raw::number(value) == raw::number(&body[4..]));
+    if i32::from(body[0]) == libc::AF_BRIDGE && is_bridges {
+        all[10] = all[10] & !TO_MASTER | TO_SELF;
+    }
+    for (kind, value) in rest.iter().filter(|(kind, _)| TAKEN.contains(kind)) {
+        all.extend(attribute(*kind, value));
+    }
+    all
 }
 
 /// Returns whether messages have the heads that they need; images are not to be trusted.
@@ -475,36 +328,6 @@ mod tests {
             name: name.into(),
             value: value.into(),
         }
-    }
-
-    #[test]
-    fn a_pair_is_made_once() {
-        let end = |index: u32, lower: u32| Link {
-            index,
-            lower: Some(lower),
-            kind: b"veth".to_vec(),
-            name: format!("v{index}").into(),
-            ..Link::default()
-        };
-        let made = |steps: &[Step]| {
-            let kinds = steps.iter().map(|step| match &step.act {
-                Act::Request(_, flags, _) => flags & CREATE != 0,
-                Act::Write(_) => false,
-            });
-            kinds.filter(|made| *made).count()
-        };
-        let pair = [end(5, 6), end(6, 5)];
-        let steps = links(&pair, &[], &[], 0);
-        assert_eq!((made(&steps), steps.len()), (1, 3));
-        let mut outward = end(7, 3);
-        outward.lower_ns = Some(0);
-        let outer = OuterLink {
-            inner: b"v7".to_vec(),
-            outer: b"out".to_vec(),
-            bridge: None,
-        };
-        assert_eq!(made(&links(&[outward.clone()], &[], &[outer], 9)), 1);
-        assert_eq!(made(&links(&[outward], &[], &[], 9)), 0);
     }
 
     #[test]

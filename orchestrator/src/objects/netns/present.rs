@@ -1,5 +1,6 @@
 //! What the network namespace has that the caller is in: asked by rtnetlink, read from `/proc/sys/net`.
 
+use super::links::is_more;
 use crate::netlink::raw::{self, Asker, Message};
 use crate::snapshot::{Link, Setting};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -44,6 +45,10 @@ const CLONED: u32 = 0x200;
 /// `NUD_PERMANENT`, and `NTF_PROXY` with its place among flags.
 const PERMANENT: u16 = 0x80;
 const PROXY: u8 = 8;
+/// `NUD_NOARP`: of an entry of a bridge that does not pass. `NTF_SELF` and `NTF_MASTER`: whether it is a device's or its bridge's.
+const STATIC: u16 = 0x40;
+const SELF: u8 = 2;
+const OF_MASTER: u8 = 4;
 /// Where settings are: of the namespace of the thread that looks.
 pub const SETTINGS: &str = "/proc/sys/net";
 
@@ -79,7 +84,7 @@ fn link(body: &[u8]) -> Option<Link> {
             3 => link.name = raw::name(value),
             4 => link.mtu = raw::number(value)?,
             // That of a link that lies on none is its own.
-            5 => link.lower = raw::number(value).filter(|lower| *lower != link.index),
+            5 => link.lower = raw::number(value).filter(|lower| ![0, link.index].contains(lower)),
             10 => link.master = raw::number(value),
             13 => link.queue_len = raw::number(value)?,
             18 => {
@@ -95,6 +100,7 @@ fn link(body: &[u8]) -> Option<Link> {
                 let names = raw::attributes(value).filter(|(kind, _)| *kind == 53);
                 link.other_names = names.map(|(_, name)| raw::name(name)).collect();
             }
+            kind if is_more(kind) => link.more.extend(raw::attribute(kind, value)),
             _ => {}
         }
     }
@@ -144,6 +150,7 @@ pub fn neighbours(asker: &Asker) -> io::Result<Vec<Vec<u8>>> {
             .map(|two| u16::from_ne_bytes([two[0], two[1]]));
         state.is_some_and(|state| state & PERMANENT != 0)
     });
+    all.extend(forwards(asker)?);
     for family in FAMILIES {
         let mut head = [0; OF_NEIGHBOUR];
         (head[0], head[10]) = (family, PROXY);
@@ -155,6 +162,32 @@ pub fn neighbours(asker: &Asker) -> io::Result<Vec<Vec<u8>>> {
                 .filter(|body| body.get(10).is_some_and(|flags| flags & PROXY != 0)),
         );
     }
+    Ok(all)
+}
+
+/// Returns where bridges and the like forward to, as far as somebody has said so. Of devices, groups are what sockets join.
+fn forwards(asker: &Asker) -> io::Result<Vec<Vec<u8>>> {
+    let mut head = [0; OF_NEIGHBOUR];
+    head[0] = libc::AF_BRIDGE as u8;
+    let mut all: Vec<Vec<u8>> = match asker.all(NEW_NEIGHBOUR + GET, &head) {
+        // A kernel without bridges.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
+        told => told?.into_iter().map(|one| one.body).collect(),
+    };
+    all.retain(|body| {
+        let Some(head) = body.get(..OF_NEIGHBOUR) else {
+            return false;
+        };
+        let state = u16::from_ne_bytes([head[8], head[9]]);
+        let is_group = raw::find(&body[OF_NEIGHBOUR..], 2)
+            .and_then(<[u8]>::first)
+            .is_some_and(|first| first & 1 != 0);
+        let is_kept = match head[10] & (SELF | OF_MASTER) {
+            SELF => !is_group,
+            _ => true,
+        };
+        state & (PERMANENT | STATIC) != 0 && is_kept
+    });
     Ok(all)
 }
 
