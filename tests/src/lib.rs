@@ -6,8 +6,10 @@ pub mod binary;
 pub mod clock;
 pub mod seen;
 pub mod server;
+pub mod source;
 pub mod victim;
 
+use orchestrator::sys::uffd;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -17,6 +19,7 @@ pub use binary::orchestrator;
 pub use clock::steadily;
 pub use seen::Seen;
 pub use server::Server;
+pub use source::{Place, Source};
 pub use victim::{Program, Victim};
 
 /// Longest time that anything a test waits for may take.
@@ -42,6 +45,18 @@ pub fn root() -> bool {
         skip("needs root");
     }
     root
+}
+
+/// Returns whether this kernel and user have lazy memory; says that the test is skipped where they have not.
+pub fn has_lazy_memory() -> bool {
+    if !root() {
+        return false;
+    }
+    let works = uffd::userfaultfd().is_ok_and(|uffd| uffd::enable_missing(uffd).is_ok());
+    if !works {
+        skip("no userfaultfd with events");
+    }
+    works
 }
 
 /// Returns whether `program` can be found; says that the test is skipped where it cannot.

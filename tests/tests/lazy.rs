@@ -2,27 +2,14 @@
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, Program, Victim, assert_refused, orchestrator, present, root, run, said, skip,
-    wait_until,
+    Images, Place, Program, Source, Victim, assert_refused, has_lazy_memory, orchestrator, present,
+    run, said, skip, wait_until,
 };
 use orchestrator::image;
 use orchestrator::memory::dirty::Method;
 use orchestrator::snapshot::PageLocation;
-use orchestrator::sys::uffd;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Output, Stdio};
-
-/// Returns whether this kernel and user have lazy memory; says that the test is skipped where they have not.
-fn has_lazy_memory() -> bool {
-    if !root() {
-        return false;
-    }
-    let works = uffd::userfaultfd().is_ok_and(|uffd| uffd::enable_missing(uffd).is_ok());
-    if !works {
-        skip("no userfaultfd with events");
-    }
-    works
-}
+use std::process::{Child, Command, Stdio};
 
 /// A daemon that brings memory. Killed when it goes.
 struct Daemon(Child);
@@ -201,92 +188,6 @@ fn what_cannot_be_lazy_is_refused() {
     victim.check();
 }
 
-/// What restores in a process namespace of its own: there the ids are free that the source has still.
-const ELSEWHERE: &str = r#"
-"$BIN" lazy-pages -D "$IMAGES" --page-server --address 127.0.0.1 --port "$PORT" --pause "$PAUSE" &
-daemon=$!
-while [ ! -S "$IMAGES/lazy-pages.socket" ]; do
-    kill -0 $daemon || exit 2
-    sleep 0.01
-done
-"$BIN" restore --lazy-pages -D "$IMAGES" -d --host-clocks || exit 3
-if [ "$END" = kill ]; then
-    kill -KILL $daemon
-    while kill -0 "$VICTIM" 2>/dev/null; do sleep 0.01; done
-    exit 0
-fi
-wait $daemon || exit 4
-kill -USR1 "$VICTIM" || exit 5
-while ! grep -q -e PASS -e FAIL "$OUTPUT"; do sleep 0.01; done
-"#;
-
-/// A dump that leaves the memory where it is, and waits to be asked for it.
-struct Source {
-    child: Child,
-    port: String,
-}
-
-impl Source {
-    fn start(victim: &Victim, images: &Images, more: &[&str]) -> Source {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("its number").port().to_string();
-        drop(free);
-        let mut child = Command::new(orchestrator())
-            .args(["dump", &victim.pid.to_string(), "-D"])
-            .arg(&images.0)
-            .args(["--lazy-pages", "--address", "127.0.0.1", "--port", &port])
-            .args(["--status-fd", "1"])
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the orchestrator can be started");
-        let mut word = [1];
-        let out = child.stdout.as_mut().expect("it is piped");
-        let told = out.read(&mut word).expect("a word");
-        assert_eq!((told, word), (1, [0]), "the dump is not ready");
-        Source { child, port }
-    }
-
-    /// Restores from it, and does with it what `end` says; returns how that went.
-    fn restore(&self, victim: &Victim, images: &Images, (end, pause): (&str, &str)) -> Output {
-        Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-                "-c",
-                ELSEWHERE,
-            ])
-            .env("BIN", orchestrator())
-            .env("IMAGES", &images.0)
-            .env("PORT", &self.port)
-            .env("PAUSE", pause)
-            .env("END", end)
-            .env("VICTIM", victim.pid.to_string())
-            .env("OUTPUT", victim.folder().join("output"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("unshare can be started")
-    }
-
-    fn status(&mut self) -> Option<i32> {
-        let ended = wait_until(|| !matches!(self.child.try_wait(), Ok(None)));
-        assert!(ended, "the dump does not end");
-        self.child.wait().expect("its status").code()
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Post-copy alone, and after rounds of pre-copy: what they brought is not asked for again.
 #[test]
 fn memory_comes_from_where_it_was_dumped() {
@@ -314,7 +215,7 @@ fn memory_comes_from_where_it_was_dumped() {
             };
         }
         let images = Images::new(&victim, "images");
-        let mut source = Source::start(&victim, &images, &more);
+        let mut source = Source::start(&Place::default(), &victim, &images, &more);
         let set = image::read(&images.0).expect("images");
         let count = |is: fn(PageLocation) -> bool| {
             let spaces = set
@@ -328,7 +229,7 @@ fn memory_comes_from_where_it_was_dumped() {
         let left = count(|at| at == PageLocation::Source);
         let here = count(|at| at != PageLocation::Source);
         assert!(left > 100, "{left} pages were left, {here} are here");
-        let output = source.restore(&victim, &images, ("check", "2"));
+        let output = source.restore(&Place::default(), &victim, &images, ("check", "2"));
         assert!(output.status.success(), "{}", said(&output));
         assert_eq!(
             victim.verdict().as_deref(),
@@ -352,12 +253,12 @@ fn a_source_outlives_a_broken_link() {
     };
     let victim = program.start(&["5"]);
     let images = Images::new(&victim, "images");
-    let mut source = Source::start(&victim, &images, &[]);
+    let mut source = Source::start(&Place::default(), &victim, &images, &[]);
     assert_refused(
         &images.try_restore(&["-d"]),
         &["left where", "--lazy-pages"],
     );
-    let output = source.restore(&victim, &images, ("kill", "100000"));
+    let output = source.restore(&Place::default(), &victim, &images, ("kill", "100000"));
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(source.status(), Some(1));
     victim.assert_free();

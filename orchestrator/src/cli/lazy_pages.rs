@@ -59,5 +59,11 @@ pub fn run(args: &LazyPagesArgs) -> anyhow::Result<()> {
         served.spaces,
         served.faults
     );
+    if args.listening_fd.is_none() {
+        say::line(format_args!(
+            "all memory is there: {} pages were read here, {} came from the source",
+            served.brought.here, served.brought.source
+        ));
+    }
     Ok(())
 }

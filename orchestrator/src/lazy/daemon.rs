@@ -7,7 +7,7 @@ use super::error::{Doing, Error, Result};
 use super::extents::Extents;
 use super::guard::{Guard, OnFailure};
 use super::link::{self, Word};
-use super::source::Source;
+use super::source::{Brought, Source};
 use super::space::Space;
 use super::split::split;
 use crate::image::ImageSet;
@@ -39,6 +39,8 @@ pub struct Served {
     pub spaces: u64,
     /// Faults that were served.
     pub faults: u64,
+    /// Pages that were had.
+    pub brought: Brought,
 }
 
 /// Serves one restore of an image set.
@@ -75,7 +77,10 @@ pub fn serve(
         daemon.turn()?;
     }
     daemon.source.close()?;
-    Ok(daemon.served)
+    Ok(Served {
+        brought: daemon.source.brought(),
+        ..daemon.served
+    })
 }
 
 fn is_at_source(run: &PageRun) -> bool {

@@ -17,6 +17,16 @@ pub struct Source {
     files: BTreeMap<u32, File>,
     server: Option<Server>,
     buffer: Vec<u8>,
+    brought: Brought,
+}
+
+/// Pages, by where they were had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// From page files here.
+    pub here: u64,
+    /// From the machine of the dump.
+    pub source: u64,
 }
 
 impl Source {
@@ -26,7 +36,13 @@ impl Source {
             files,
             server,
             buffer: Vec::new(),
+            brought: Brought::default(),
         }
+    }
+
+    /// Returns how many pages were had so far.
+    pub fn brought(&self) -> Brought {
+        self.brought
     }
 
     /// Tells the machine of the dump that nothing more is asked for.
@@ -56,11 +72,13 @@ impl Source {
                     address: piece.start,
                     source,
                 })?;
+                self.brought.here += piece.len / PAGE_SIZE;
             }
             From::Source { pid, address } => {
                 let server = self.server.as_ref().ok_or(Error::NoServer(pid))?;
                 let len = self.buffer.len().min(MOST_ASKED);
                 let pages = server.get(pid as u32, address, &mut self.buffer[..len])?;
+                self.brought.source += pages;
                 self.buffer.truncate((pages * PAGE_SIZE) as usize);
             }
         }
