@@ -3,15 +3,20 @@
 use integration_tests::victim::Link;
 use integration_tests::{Images, Program, assert_refused, root, wait_until};
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 fn refused(kind: &str, words: &[&str]) {
-    if !root() {
-        return;
+    if let Some((pid, output)) = refused_somewhere(kind, words) {
+        assert_refused(&output, &[&pid.to_string()]);
     }
-    let Some(program) = Program::compile("refused", Link::Dynamic) else {
-        return;
-    };
+}
+
+/// The same, of any process of the tree. Returns the first one, and what the dump said.
+fn refused_somewhere(kind: &str, words: &[&str]) -> Option<(u32, Output)> {
+    if !root() {
+        return None;
+    }
+    let program = Program::compile("refused", Link::Dynamic)?;
     let stdin = if kind == "pipe" {
         Stdio::piped()
     } else {
@@ -27,7 +32,6 @@ fn refused(kind: &str, words: &[&str]) {
     let images = Images::new(&victim, "images");
     let output = images.try_dump(victim.pid, &[]);
     assert_refused(&output, words);
-    assert_refused(&output, &[&victim.pid.to_string()]);
     assert_eq!(before, maps(), "a mapping changed");
     let left: Vec<_> = std::fs::read_dir(&images.0)
         .expect("the folder")
@@ -38,6 +42,7 @@ fn refused(kind: &str, words: &[&str]) {
     assert!(left.is_empty(), "images left behind: {left:?}");
     victim.assert_free();
     victim.check();
+    Some((victim.pid, output))
 }
 
 #[test]
@@ -212,6 +217,15 @@ fn a_slave_whose_master_is_outside() {
 #[test]
 fn a_namespace_of_its_own() {
     refused("namespace", &["uts namespace"]);
+}
+
+#[test]
+fn children_in_another_time_than_their_parent() {
+    refused("children-time", &["time_for_children namespace"]);
+    refused_somewhere(
+        "child-time",
+        &[": time namespace: it is not that of the root"],
+    );
 }
 
 #[test]

@@ -386,6 +386,37 @@ static void namespace_check(void)
 	CHECK(!strcmp(text, "inside"), "the host is called %.20s", text);
 }
 
+static void children_time_up(void)
+{
+	MUST(unshare(CLONE_NEWTIME));
+}
+static void children_time_check(void)
+{
+	struct stat own, of_children;
+	MUST(stat("/proc/self/ns/time", &own));
+	MUST(stat("/proc/self/ns/time_for_children", &of_children));
+	CHECK(own.st_ino != of_children.st_ino, "the time of children");
+}
+
+/* A child in another time, which ends with us. */
+static void child_time_up(void)
+{
+	int back = MUST(open("/proc/self/ns/time", O_RDONLY));
+	children_time_up();
+	child = MUST(fork());
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	MUST(setns(back, CLONE_NEWTIME));
+	MUST(close(back));
+}
+static void child_time_check(void)
+{
+	MUST(kill(child, 0));
+}
+
 static void foreign_up(void)
 {
 	int back = MUST(open("/proc/self/ns/uts", O_RDONLY));
@@ -435,6 +466,8 @@ static const struct {
 	{"pty", pty_up, pty_check},
 	{"slave", slave_up, pty_check},
 	{"namespace", namespace_up, namespace_check},
+	{"children-time", children_time_up, children_time_check},
+	{"child-time", child_time_up, child_time_check},
 	{"foreign", foreign_up, foreign_check},
 	{"thread-files", files_up, thread_check},
 	{"thread-network", network_up, thread_check},

@@ -16,8 +16,8 @@ use crate::sys::ptrace::Queue;
 use crate::sys::{self, Pid, Tid};
 use crate::tracee::{Frozen, Stopped};
 
-/// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace is kept
-/// by its clocks.
+/// Namespaces that a target has to share with us, by their links, and their ids in the images. The time namespace of the tree
+/// is kept by its clocks.
 const NAMESPACES: [&str; 8] = ["pid", "net", "ipc", "uts", "mnt", "user", "cgroup", "time"];
 
 /// `PR_THP_DISABLE_EXCEPT_ADVISED` (Linux 6.18).
@@ -25,7 +25,10 @@ const THP_EXCEPT_ADVISED: u32 = 2;
 
 /// Namespaces that a thread can have for itself; with one of the others it has a working directory of its own too
 /// (`check_unshare_flags`, `kernel/fork.c`). They are looked at before the target stands still: it costs for each thread.
-const OF_THREADS: [&str; 3] = ["net", "ipc", "uts"];
+const OF_THREADS: [&str; 4] = ["net", "ipc", "uts", OF_CHILDREN];
+
+/// The namespace of time that children will be in.
+const OF_CHILDREN: &str = "time_for_children";
 
 /// What the process is asked.
 #[derive(Debug)]
@@ -170,7 +173,8 @@ fn is_above_us(pid: Pid) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Refuses what of a process lies in namespaces that are not ours. One of IPC or of the network may be that of the whole tree.
+/// Refuses what of a process lies in namespaces that are not ours. One of IPC, of the network or of time may be that of the
+/// whole tree.
 ///
 /// # Errors
 /// `/proc` cannot be read.
@@ -186,19 +190,25 @@ pub fn refuse_foreign(pid: Pid, root: Pid) -> Result<Vec<Refusal>, Error> {
     };
     for name in NAMESPACES {
         let (theirs, ours) = (namespace(pid, name), namespace(Pid::this(), name));
-        if matches!(name, "ipc" | "net") {
+        if matches!(name, "ipc" | "net" | "time") {
             if theirs != namespace(root, name) {
                 refuse(
                     &format!("{name} namespace"),
                     "it is not that of the root of the tree, which is not kept yet",
                 );
             }
-        } else if name != "time" && theirs != ours {
+        } else if theirs != ours {
             refuse(
                 &format!("{name} namespace"),
                 "it is not the one of this command, which is not kept yet",
             );
         }
+    }
+    if namespace(pid, OF_CHILDREN) != namespace(pid, "time") {
+        refuse(
+            &format!("{OF_CHILDREN} namespace"),
+            "its clocks are not those of the process, which is not kept yet",
+        );
     }
     for tid in procfs::tasks::read(pid)? {
         for name in OF_THREADS.into_iter().filter(|_| tid != pid.leader()) {

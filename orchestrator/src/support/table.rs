@@ -156,6 +156,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "bridges and their ports, macvlan, macvtap, ipvlan, ipvtap, vlan, vxlan, dummy, ifb, vrf and tunnels of a network namespace", Kept, ["RTM_GETLINK", "RTM_NEWLINK", "net_device_entry, ext_net_device"], (NETNS, "fn links_of_other_kinds")),
     refused(Process, "devices of a network namespace of other kinds, queueing disciplines, next hops, IPsec, tables of nftables and iptables", "RTM_GETLINK, RTM_GETQDISC, RTM_GETNEXTHOP, XFRM_MSG_GETPOLICY, NFT_MSG_GETTABLE", (NETNS, "fn what_is_not_kept_of_a_namespace")),
     refused(Process, "other namespaces than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
+    refused(Process, "children in another time than their parent", "ns", (REFUSALS, "fn children_in_another_time_than_their_parent")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),
     untold(Process, "tracers allowed", "PR_SET_PTRACER"),
     untold(Process, "Landlock rules", "landlock_restrict_self"),
