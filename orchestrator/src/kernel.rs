@@ -15,7 +15,7 @@ use object::{Object, ObjectSymbol};
 use crate::blobs;
 use crate::image::ImageSet;
 use crate::objects::aio::{self, RingState};
-use crate::objects::{inet, packet};
+use crate::objects::{inet, packet, tun};
 use crate::plan::host::{HostQueue, HostSegment, LIMITS};
 use crate::plan::{Host, Vdso, VdsoCode};
 use crate::procfs::{self, Subject, attributes, limits, smaps, stat, status, sysvipc};
@@ -104,6 +104,7 @@ fn interfaces(images: &ImageSet) -> BTreeMap<Vec<u8>, u32> {
     let names = files.flat_map(|file| match &file.kind {
         FileKind::Inet(socket) => inet::plan::names(socket).collect(),
         FileKind::Packet(socket) => packet::plan::names(socket).collect(),
+        FileKind::Tun(tun) => tun::plan::name(tun).into_iter().collect(),
         _ => Vec::new(),
     });
     let names = names.filter(|name| !name.is_empty());

@@ -1143,6 +1143,19 @@ pub struct ExtFile {
     #[prost(uint64, optional, tag = "2")]
     pub process_start: ::core::option::Option<u64>,
 }
+/// Of tunfile_entry: what is told of a queue of a TUN or TAP device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtTunfile {
+    /// IFF_* (TUNGETIFF).
+    #[prost(uint32, optional, tag = "1")]
+    pub flags: ::core::option::Option<u32>,
+    /// TUNGETVNETHDRSZ, in bytes.
+    #[prost(int32, optional, tag = "2")]
+    pub vnet_header: ::core::option::Option<i32>,
+    /// TUNGETSNDBUF, in bytes.
+    #[prost(int32, optional, tag = "3")]
+    pub send_buffer: ::core::option::Option<i32>,
+}
 /// Of eventfd_file_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExtEventfd {
@@ -2813,6 +2826,9 @@ pub struct TunfileEntry {
     pub detached: ::core::option::Option<bool>,
     #[prost(uint32, optional, tag = "4")]
     pub ns_id: ::core::option::Option<u32>,
+    /// What the peer does not keep.
+    #[prost(message, optional, tag = "10000")]
+    pub ext: ::core::option::Option<ExtTunfile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FdinfoEntry {

@@ -52,6 +52,8 @@ pub enum Class {
     Queue,
     /// A terminal.
     Terminal,
+    /// `/dev/net/tun`.
+    Tun,
     /// One that cannot be kept; what it is.
     Refused(String),
 }
@@ -123,7 +125,7 @@ fn device(seen: &Seen) -> Class {
     } else if is_terminal(major, minor) {
         Class::Terminal
     } else if (major, minor) == NET_TUN {
-        Class::Refused("a network device of a program (TUN or TAP)".into())
+        Class::Tun
     } else {
         Class::Refused(format!("character device {major}:{minor}"))
     }
@@ -219,7 +221,7 @@ mod tests {
         );
         assert_eq!(
             classify(&seen("/dev/net/tun", libc::S_IFCHR, (10, 200))),
-            Class::Refused("a network device of a program (TUN or TAP)".into())
+            Class::Tun
         );
         assert_eq!(
             classify(&seen("/run/f", libc::S_IFIFO, (0, 0))),

@@ -7,7 +7,7 @@ use super::error::{Checked, Wrong, wrong};
 use super::limits::{pid, signal};
 use crate::objects::{
     bpfmap, device, epoll, eventfd, fanotify, fifo, inet, inotify, memfd, mqueue, namespace,
-    netlink, packet, pidfd, pipe, regular, signalfd, timerfd, tty, unix,
+    netlink, packet, pidfd, pipe, regular, signalfd, timerfd, tty, tun, unix,
 };
 use crate::snapshot::{FileId, FileKind, OpenFile, Owner, ProcOwner, RegularFile};
 
@@ -48,6 +48,15 @@ pub(super) fn to_records(
             }
             _ => None,
         };
+        if let FileKind::Tun(tun) = &file.kind {
+            // That of its node has the same id.
+            put(node_to_record(
+                file.id.0,
+                (file.flags, file.owner),
+                &tun.node,
+            ));
+            remaps.extend(remap(file.id.0, &tun.node));
+        }
         if let Some((node, owner)) = node {
             next_id += 1;
             put(node_to_record(next_id, (file.flags, owner), node));
@@ -93,6 +102,7 @@ pub(super) fn type_of(kind: &FileKind) -> Checked<FdTypes> {
         FileKind::Fanotify(_) => FdTypes::Fanotify,
         FileKind::Memfd(_) => FdTypes::Memfd,
         FileKind::Terminal(_) => FdTypes::Tty,
+        FileKind::Tun(_) => FdTypes::Tunf,
         FileKind::PidFd(_) => FdTypes::Pidfd,
         FileKind::Inherited(given) => return wrong!("{} has no record", given.key),
         FileKind::BpfMap(_) => FdTypes::Bpfmap,
@@ -139,6 +149,7 @@ fn to_record(file: &OpenFile, node_id: u32) -> Checked<pb::FileEntry> {
         FileKind::BpfMap(fact) => record.bpf = Some(bpfmap::image::to_record(file, fown, fact)),
         FileKind::Namespace(fact) => record.nsf = Some(namespace::image::to_record(file, fact)),
         FileKind::Queue(fact) => record.ext_file = Some(mqueue::image::to_record(file, fown, fact)),
+        FileKind::Tun(fact) => record.tunf = Some(tun::image::to_record(file, fact)),
         FileKind::PidFd(fact) => record.pidfd = Some(pidfd::image::to_record(file, fown, fact)),
         FileKind::Inherited(_) | FileKind::Unsupported(_) => {}
     }
@@ -166,7 +177,7 @@ fn node_to_record(id: u32, (flags, owner): (u32, Owner), node: &RegularFile) -> 
 
 /// Returns the open file description in `record`; `node` finds the record of a node by its id.
 pub(super) fn from_record<'a>(
-    record: &pb::FileEntry,
+    record: &'a pb::FileEntry,
     node: impl Fn(u32) -> Option<&'a pb::RegFileEntry>,
 ) -> Checked<OpenFile> {
     if record.id == 0 {
@@ -236,14 +247,10 @@ pub(super) fn from_record<'a>(
             let kind = tty::image::from_record(part, node);
             (part.id, part.flags, &part.fown, FileKind::Terminal(kind))
         }
-        FdTypes::Bpfmap => {
-            let part = part(&record.bpf)?;
-            let kind = match bpfmap::image::from_record(part)? {
-                Ok(map) => FileKind::BpfMap(map),
-                Err(name) => return Ok(unsupported(record.id, name)),
-            };
-            (part.id, part.flags, &part.fown, kind)
-        }
+        FdTypes::Bpfmap => match bpf_map(record)? {
+            Ok(parts) => parts,
+            Err(name) => return Ok(unsupported(record.id, name)),
+        },
         FdTypes::Ns => {
             let part = part(&record.nsf)?;
             let kind = match namespace::image::from_record(part) {
@@ -252,6 +259,10 @@ pub(super) fn from_record<'a>(
             };
             (part.id, part.flags, &NO_OWNER, kind)
         }
+        FdTypes::Tunf => match network_device(record, node)? {
+            Ok(parts) => parts,
+            Err(name) => return Ok(unsupported(record.id, name)),
+        },
         FdTypes::Mqueue => queue(record)?,
         FdTypes::Pidfd => {
             let part = part(&record.pidfd)?;
@@ -294,6 +305,26 @@ fn socket(sort: FdTypes, record: &pb::FileEntry) -> Checked<Result<Parts<'_>, St
     let part = part(&record.isk)?;
     let socket = inet::image::from_record(part)?;
     Ok(socket.map(|socket| (part.id, part.flags, &part.fown, FileKind::Inet(socket))))
+}
+
+/// Returns a descriptor of a TUN or TAP device, or the name of what it is that is not restored.
+fn network_device<'a>(
+    record: &'a pb::FileEntry,
+    node: impl Fn(u32) -> Option<&'a pb::RegFileEntry>,
+) -> Checked<Result<Parts<'a>, String>> {
+    let part = part(&record.tunf)?;
+    let Some(node) = node(part.id) else {
+        return wrong!("the record of its node is missing");
+    };
+    let tun = tun::image::from_record(part, regular::image::from_record(node)?)?;
+    Ok(tun.map(|tun| (part.id, node.flags, &node.fown, FileKind::Tun(tun))))
+}
+
+/// Returns a BPF map, or the name of what it is that is not restored.
+fn bpf_map(record: &pb::FileEntry) -> Checked<Result<Parts<'_>, String>> {
+    let part = part(&record.bpf)?;
+    let map = bpfmap::image::from_record(part)?;
+    Ok(map.map(|map| (part.id, part.flags, &part.fown, FileKind::BpfMap(map))))
 }
 
 /// Returns a POSIX message queue.
@@ -351,7 +382,6 @@ fn by_path(record: &pb::RegFileEntry) -> Checked<FileKind> {
 /// Returns the words for a kind that this build does not restore.
 fn name_of(sort: FdTypes) -> &'static str {
     match sort {
-        FdTypes::Tunf => "TUN/TAP device",
         FdTypes::Ext => "external file",
         FdTypes::CtlTty => "controlling terminal",
         FdTypes::AutofsPipe => "pipe of autofs",

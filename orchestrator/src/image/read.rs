@@ -166,6 +166,10 @@ impl Reader {
         let mut later = Vec::new();
         let mut records = FileRecords::open(&self.dir)?;
         while let Some(mut record) = records.next()? {
+            if record.tunf.is_some() {
+                later.push(record);
+                continue;
+            }
             once(&mut ids, record.id).map_err(|wrong| of_file(wrong, record.id))?;
             if record.tty.is_some() || record.fifo.is_some() {
                 later.push(record);
@@ -181,6 +185,10 @@ impl Reader {
             let file = file.map_err(|wrong| of_file(wrong, record.id))?;
             let node = record.tty.as_ref().and_then(|tty| tty.regf_id);
             let node = node.or(record.fifo.as_ref().and_then(|fifo| fifo.regf_id));
+            if record.tunf.is_some() {
+                // In the place of its node, which has the same id.
+                self.snapshot.files.retain(|node| node.id != file.id);
+            }
             self.nodes.extend(node);
             of_nodes.extend(node.map(|node| (node, record.id)));
             self.snapshot.files.push(file);

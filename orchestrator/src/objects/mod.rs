@@ -33,5 +33,6 @@ pub mod sockopt;
 pub mod timerfd;
 pub mod timers;
 pub mod tty;
+pub mod tun;
 pub mod unix;
 pub mod watched;

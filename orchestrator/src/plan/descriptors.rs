@@ -13,7 +13,7 @@ use super::watches::When;
 use super::{inherited, pidfds, pipes, queues, sockets, terminals};
 use crate::objects::{
     bpfmap, device, epoll, eventfd, fanotify, inet, inotify, locks, memfd, namespace, netlink,
-    packet, pidfd, regular, signalfd, timerfd, tty,
+    packet, pidfd, regular, signalfd, timerfd, tty, tun,
 };
 use crate::snapshot::{FdEntry, FileId, FileKind, InetSocket, OpenFile, Snapshot, TerminalInfo};
 
@@ -271,6 +271,10 @@ fn what(file: &OpenFile) -> String {
         FileKind::Namespace(namespace) => format!("{} namespace", namespace.name),
         FileKind::BpfMap(map) => format!("BPF map {}", text(&map.name)),
         FileKind::Queue(queue) => format!("POSIX message queue {}", queue.queue),
+        FileKind::Tun(tun) => match &tun.queue {
+            Some(queue) => format!("TUN or TAP device {}", text(&queue.device)),
+            None => text(&tun.node.path),
+        },
         FileKind::PidFd(pidfd) => match pidfd.of {
             Some(pid) => format!("pidfd of {pid}"),
             None => "pidfd of a process that is gone".into(),
@@ -315,6 +319,7 @@ fn make(m: &mut Making<'_>, fd: i32, file: &OpenFile) -> Option<i32> {
         FileKind::Epoll(_) => epoll::plan::plan_create(b),
         FileKind::TimerFd(timer) => timerfd::plan::plan_create(b, timer, file.flags),
         FileKind::SignalFd(signalfd) => signalfd::plan::plan_create(b, signalfd, file.flags),
+        FileKind::Tun(tun) => tun::plan::plan_open(b, tun, file.flags),
         FileKind::PidFd(pidfd) => pidfd::plan::plan_open(b, pidfd.of?, file.flags),
         FileKind::Inotify(_) => inotify::plan::plan_create(b, file.flags),
         FileKind::Fanotify(fanotify) => fanotify::plan::plan_create(b, fanotify),
@@ -383,6 +388,7 @@ fn missing_interface(m: &Making<'_>, file: &OpenFile) -> Option<Vec<u8>> {
     match &file.kind {
         FileKind::Inet(socket) => inet::plan::names(socket).find(is_missing).cloned(),
         FileKind::Packet(socket) => packet::plan::names(socket).find(is_missing).cloned(),
+        FileKind::Tun(tun) => tun::plan::name(tun).filter(is_missing).cloned(),
         _ => None,
     }
 }
@@ -402,6 +408,7 @@ pub fn plan_flags(b: &mut Builder, fd: i32, file: &OpenFile) {
         | FileKind::Device(_)
         | FileKind::Terminal(_)
         | FileKind::Memfd(_)
+        | FileKind::Tun(_)
         | FileKind::Namespace(_)
         | FileKind::Queue(_) => SETFL,
         FileKind::EventFd(_)

@@ -259,6 +259,8 @@ fn of_kind(kind: &mut Kind, key: &[u8], line: &mut Line<'_>) -> Result<bool> {
         b"NSpid" => *kind = Kind::Pidfd(line.numbers("pids")?),
         // Of the master of a pseudo-terminal, which is asked itself.
         b"tty-index" => {}
+        // Of /dev/net/tun, which is asked itself.
+        b"iff" => {}
         _ => return Ok(false),
     }
     Ok(true)

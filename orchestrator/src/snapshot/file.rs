@@ -6,6 +6,7 @@ use super::namespace::NamespaceFile;
 use super::sockets::{NetlinkSocket, PacketSocket};
 use super::terminal::Terminal;
 use super::timer::Interval;
+use super::tun::Tun;
 use super::unix::UnixSocket;
 use super::watch::{Fanotify, Inotify, Marked, Watched};
 
@@ -87,6 +88,8 @@ pub enum FileKind {
     Fanotify(Fanotify),
     /// One side of a terminal.
     Terminal(Terminal),
+    /// `/dev/net/tun`.
+    Tun(Tun),
     /// pidfd.
     PidFd(PidFd),
     /// A file that is somebody else's at the restore (`--external file[...]`).
@@ -421,6 +424,7 @@ impl FileKind {
             Self::Device(device) => Some(&device.node),
             Self::Fifo(fifo) => Some(&fifo.node),
             Self::Terminal(terminal) => Some(&terminal.node),
+            Self::Tun(tun) => Some(&tun.node),
             _ => None,
         }
     }
@@ -432,6 +436,7 @@ impl FileKind {
             Self::Device(device) => Some(&mut device.node),
             Self::Fifo(fifo) => Some(&mut fifo.node),
             Self::Terminal(terminal) => Some(&mut terminal.node),
+            Self::Tun(tun) => Some(&mut tun.node),
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ pub mod task;
 pub mod terminal;
 pub mod thread;
 pub mod timer;
+pub mod tun;
 pub mod unix;
 pub mod watch;
 
@@ -48,6 +49,7 @@ pub use thread::{
     SyscallDispatch, Thread,
 };
 pub use timer::{Interval, IntervalTimers, Notify, PosixTimer};
+pub use tun::{Tun, TunQueue};
 pub use unix::{UnixMessage, UnixName, UnixSocket, UnixState};
 pub use watch::{Fanotify, FanotifyMark, Inotify, InotifyWatch, Marked, Watched};
 

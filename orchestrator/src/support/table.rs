@@ -62,6 +62,8 @@ const ATTRIBUTES_C: &str = "tests/victims/attributes.c";
 const HUGE_C: &str = "tests/victims/huge.c";
 const NAMES_C: &str = "tests/victims/names.c";
 const FILES_RS: &str = "tests/tests/files.rs";
+const TUN: &str = "tests/tests/tun.rs";
+const TUN_C: &str = "tests/victims/tun.c";
 const PROCFILES_C: &str = "tests/victims/procfiles.c";
 const EXTERNAL: &str = "tests/tests/external.rs";
 const SOCKOPTS_C: &str = "tests/victims/sockopts.c";
@@ -343,8 +345,11 @@ pub const ATTRIBUTES: &[Attribute] = &[
     refused(Descriptor, "performance counters", "fd", (REFUSALS, "fn a_performance_counter")),
     refused(Descriptor, "pidfds of processes outside", "fdinfo", (REFUSALS, "fn a_descriptor_of_a_process_outside")),
     row(Descriptor, "POSIX message queues, also without a name", Kept, ["fstatfs, mq_getsetattr", "mq_open", "ext_queue_file"], (MQUEUE_C, "without a name")),
-    refused(Descriptor, "TUN and TAP devices", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
+    row(Descriptor, "TUN and TAP devices that are there without descriptors: queues, flags, attached or not", Kept, ["TUNGETIFF, IFLA_TUN_PI, TUNGETVNETHDRSZ, TUNGETSNDBUF", "openat, TUNSETIFF", "tunfile_entry, ext_tunfile"], (TUN_C, "one that is detached")),
+    named(Descriptor, "packets that wait in a TUN or TAP device", Lost::Packets, ["poll", "any packet may get lost on its way"], (TUN, "fn packets_that_wait")),
+    refused(Descriptor, "TUN and TAP devices that go with their descriptors, of another network namespace, with a filter", "TUNGETIFF, SIOCGSKNS, TUNGETFILTER", (TUN, "fn a_device_that_goes")),
     refused(Descriptor, "other devices, and kinds not named here", "fstat", ("orchestrator/src/dump/descriptor.rs", "fn what_is_not_kept_is_named")),
     untold(Descriptor, "advice on a file", "posix_fadvise"),
     untold(Descriptor, "dnotify", "F_NOTIFY"),
+    untold(Descriptor, "BPF programs of a TUN or TAP device", "TUNSETSTEERINGEBPF, TUNSETFILTEREBPF"),
 ];

@@ -34,6 +34,7 @@ pub mod signal;
 pub mod socket;
 pub mod tmpfs;
 pub mod tty;
+pub mod tun;
 pub mod types;
 pub mod uffd;
 pub mod wait;

@@ -23,6 +23,7 @@ mod ptys;
 mod queues;
 mod sockets;
 mod terminal;
+mod tun;
 
 use super::descriptor::{Class, Seen, classify};
 use super::network::Namespaces;
@@ -410,6 +411,7 @@ impl FileTable {
             (Class::Terminal, _) => {
                 self.terminal((pid, seen.fd), seen.own, &seen.link, &seen.stat)?
             }
+            (Class::Tun, _) => self.tun(&seen, pos)?,
             (Class::Refused(what), _) => {
                 return Err((format!("{what} is not kept yet"), String::new()));
             }
