@@ -1109,6 +1109,12 @@ pub struct ExtMm {
     /// MCL_FUTURE, with MCL_ONFAULT or without: mlockall(2).
     #[prost(uint32, optional, tag = "3")]
     pub mlockall: ::core::option::Option<u32>,
+    /// Protection keys that the program has allocated, bit n = key n: pkey_alloc(2).
+    #[prost(uint32, optional, tag = "4")]
+    pub protection_keys: ::core::option::Option<u32>,
+    /// That which the kernel has taken for areas that may be executed only.
+    #[prost(uint32, optional, tag = "5")]
+    pub execute_only_key: ::core::option::Option<u32>,
 }
 /// Of pagemap_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1131,6 +1137,9 @@ pub struct ExtVma {
     /// PR_SET_VMA_ANON_NAME (Linux 5.17).
     #[prost(bytes = "vec", optional, tag = "4")]
     pub name: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// Protection key, where the program gave it one: pkey_mprotect(2). The set names "protection-keys" then.
+    #[prost(uint32, optional, tag = "5")]
+    pub protection_key: ::core::option::Option<u32>,
 }
 /// Of reg_file_entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -57,15 +57,6 @@ fn what_waits_in_a_socket_of_the_network() {
 }
 
 #[test]
-fn a_protection_key() {
-    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    match processor.contains(" ospke") {
-        true => lossy("key", &["protection keys that no area has 1"]),
-        false => skip("no protection keys"),
-    }
-}
-
-#[test]
 fn nothing() {
     lossy("nothing", &[]);
 }

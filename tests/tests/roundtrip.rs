@@ -1,7 +1,7 @@
 //! Every victim through a dump and a restore: killed and brought back, left running, and three times in a row.
 
 use integration_tests::victim::Link;
-use integration_tests::{Images, Program, Seen, Victim, root, steadily, wait_until};
+use integration_tests::{Images, Program, Seen, Victim, root, skip, steadily, wait_until};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,12 +12,22 @@ const A_WHILE: Duration = Duration::from_millis(400);
 const AWAY: Duration = Duration::from_secs(2);
 
 fn start(name: &str, link: Link) -> Option<Victim> {
-    if !root() {
+    if !root() || !has_what_it_needs(name) {
         return None;
     }
     let victim = Program::compile(name, link)?.start(&[]);
     sleep(A_WHILE);
     Some(victim)
+}
+
+/// Returns whether the processor has what a victim is about.
+fn has_what_it_needs(name: &str) -> bool {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let has = name != "keys" || processor.contains(" ospke");
+    if !has {
+        skip("no protection keys");
+    }
+    has
 }
 
 /// Options that a victim's objects need.
@@ -171,6 +181,7 @@ victims! {
     pipes: "pipes" Dynamic,
     maps: "maps" Dynamic,
     execonly: "execonly" Dynamic,
+    keys: "keys" Dynamic,
     attributes: "attributes" Dynamic,
     settings: "settings" Dynamic,
     fpu: "fpu" Dynamic,
@@ -394,4 +405,15 @@ fn interrupted_calls_are_undone_in_the_images() {
         );
     }
     victim.check();
+}
+
+/// CRIU restores no keys, so what has one is refused where it is to.
+#[test]
+fn keys_in_a_portable_set() {
+    if let Some(victim) = start("keys", Link::Dynamic) {
+        let images = Images::new(&victim, "images");
+        let output = images.try_dump(victim.pid, &["--portable"]);
+        integration_tests::assert_refused(&output, &["protection key", "--portable"]);
+        victim.check();
+    }
 }

@@ -86,8 +86,6 @@ int main(int argc, char **argv)
 		victim_wait();
 		expect_event(fan, 2);
 		return victim_pass();
-	} else if (!strcmp(kind, "key")) {
-		MUST(pkey_alloc(0, PKEY_DISABLE_WRITE));
 	} else if (!strcmp(kind, "hint")) {
 		uint64_t hint = 2;
 		int memory = MUST(memfd_create("short-lived", 0));

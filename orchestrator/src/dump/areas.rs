@@ -93,15 +93,6 @@ fn kind_of(
     if flags.contains(VmFlags::SHADOW_STACK) {
         return Err(("it is a shadow stack".into(), String::new()));
     }
-    if area.protection_key != 0 && !is_for_execution_only(area) {
-        return Err((
-            format!(
-                "it has protection key {}, which is not kept yet",
-                area.protection_key
-            ),
-            String::new(),
-        ));
-    }
     if flags.contains(VmFlags::SYNC) {
         return Err((
             "it is mapped with MAP_SYNC, which is not kept yet".into(),
@@ -178,12 +169,6 @@ fn is_page_file(path: &[u8], flags: VmFlags) -> bool {
     };
     let inventory = [folder, b"/inventory.img"].concat();
     flags.contains(VmFlags::LOCKONFAULT) || sys::file::statx_path(&terminated(&inventory)).is_ok()
-}
-
-/// Returns whether the key of an area is the one that the kernel takes for what may be executed only; one that the program
-/// has allocated is refused by itself.
-fn is_for_execution_only(area: &smaps::Vma) -> bool {
-    area.prot == libc::PROT_EXEC as u32
 }
 
 /// Returns whether an area is a ring as the kernel made it.
@@ -305,6 +290,8 @@ fn vma_of(area: &smaps::Vma, kind: VmaKind, name: &[u8]) -> Vma {
         locked: flags.contains(VmFlags::LOCKED) && kind != VmaKind::PageFile,
         locked_on_fault: flags.contains(VmFlags::LOCKONFAULT) && kind != VmaKind::PageFile,
         sealed: flags.contains(VmFlags::SEALED),
+        // Whether it is the kernel's own is known once it was asked for: see `keys`.
+        protection_key: area.protection_key as u8,
         mempolicy: None,
         guards: Vec::new(),
         name: name.to_vec(),

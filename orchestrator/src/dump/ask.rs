@@ -16,7 +16,11 @@ use crate::sys::clock::{self, Clock};
 ///
 /// # Errors
 /// A parasite does not answer.
-pub fn ask(infected: &mut [Infected], facts: &mut Facts) -> Result<Origin, Error> {
+pub fn ask(
+    infected: &mut [Infected],
+    facts: &mut Facts,
+    is_portable: bool,
+) -> Result<Origin, Error> {
     let mut origin = Origin {
         wall_clock_ns: clock::now_ns(Clock::Realtime).ok().map(|ns| ns as u64),
         root_ids: process::root_ids(),
@@ -29,6 +33,8 @@ pub fn ask(infected: &mut [Infected], facts: &mut Facts) -> Result<Origin, Error
             [origin.monotonic_ns, origin.boottime_ns] = clocks_ns;
         }
     }
+    let tasks: Vec<&Task> = facts.tasks.iter().map(|facts| &facts.task).collect();
+    keys::refuse(&tasks, is_portable)?;
     Ok(origin)
 }
 
@@ -59,7 +65,9 @@ fn ask_task(
     let keys = keys::ask(&mut questions);
     let answers = infected.ask(&questions)?;
     refuse_lost_rings(task.pid, &rings, &answers)?;
-    losses.extend(keys::lost(&keys, &answers));
+    if let Some(mm) = &mut task.mm {
+        keys::collect(task.pid, &keys, &answers, mm)?;
+    }
     let clocks_ns = of_process.read(&answers, task, losses);
     if let Some(mm) = &mut task.mm {
         of_areas.collect(&answers, infected, &mut mm.vmas)?;

@@ -289,7 +289,7 @@ fn dump_tree(
     tell_phase("collected", frozen_at);
     let mut infected = infect_all(tree, settings.live).map_err(put_back)?;
     tell_phase("infected", frozen_at);
-    let mut origin = ask::ask(&mut infected, &mut facts).map_err(put_back)?;
+    let mut origin = ask::ask(&mut infected, &mut facts, settings.portable).map_err(put_back)?;
     origin.run_id = Some(tracking.run_id.clone());
     origin.has_own_session = facts.has_own_session;
     let links = facts.files.make_links().map_err(put_back)?;

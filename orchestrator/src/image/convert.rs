@@ -20,7 +20,7 @@ use super::pages;
 use super::read::{ImageSet, read};
 use super::write::{
     IMG_VERSION, INVENTORY, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PARENT_TASK_PAGES,
-    has_own_directories, is_of_memory,
+    has_own_directories, has_protection_keys, is_of_memory,
 };
 use crate::memory::output::{PageOutput, Sink};
 use crate::plan::inherit;
@@ -56,6 +56,11 @@ pub fn convert(from: &Path, to: &Path, form: Form) -> Result<u64> {
     if form == Form::Portable && has_own_directories(&set.snapshot) {
         return Err(Error::NotPortable {
             what: "threads with directories of their own",
+        });
+    }
+    if form == Form::Portable && has_protection_keys(&set.snapshot) {
+        return Err(Error::NotPortable {
+            what: "memory with protection keys",
         });
     }
     if form == Form::Portable && set.snapshot.origin.has_own_session {

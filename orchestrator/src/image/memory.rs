@@ -6,7 +6,7 @@ use super::error::{Checked, wrong};
 use super::limits::{USER_END, address};
 use super::vma;
 use crate::objects::aio;
-use crate::snapshot::{FileId, Mm, OpenFile, Vma, VmaKind};
+use crate::snapshot::{FileId, Mm, OpenFile, ProtectionKeys, Vma, VmaKind};
 
 /// Words of the auxiliary vector that the kernel keeps at most, with room for more.
 const MAX_AUXV: usize = 256;
@@ -19,6 +19,8 @@ pub(super) fn to_record(mm: &Mm, files: &[&OpenFile]) -> pb::MmEntry {
         ldt: (!mm.ldt.is_empty()).then(|| mm.ldt.clone()),
         thp_except_advised: mm.thp_except_advised.then_some(true),
         mlockall: (mm.mlockall != 0).then_some(mm.mlockall),
+        protection_keys: (mm.keys.allocated != 0).then_some(mm.keys.allocated.into()),
+        execute_only_key: mm.keys.execute_only.map(u32::from),
     };
     pb::MmEntry {
         mm_start_code: mm.code[0],
@@ -80,6 +82,7 @@ pub(super) fn from_record(record: &pb::MmEntry) -> Checked<AddressSpace> {
         thp_except_advised: ext.is_some_and(|ext| ext.thp_except_advised == Some(true)),
         mlockall: mlockall(ext)?,
         ldt: ldt(record)?,
+        keys: keys(ext)?,
         vmas: read.vmas,
         ..Mm::default()
     };
@@ -144,6 +147,22 @@ fn mlockall(ext: Option<&pb::ExtMm>) -> Checked<u32> {
     match ext.and_then(|ext| ext.mlockall).unwrap_or(0) {
         flags @ (0 | FUTURE | ON_FAULT) => Ok(flags),
         other => wrong!("flags {other:#x} of mlockall are not known"),
+    }
+}
+
+fn keys(ext: Option<&pb::ExtMm>) -> Checked<ProtectionKeys> {
+    let allocated = ext.and_then(|ext| ext.protection_keys).unwrap_or(0);
+    let execute_only = ext.and_then(|ext| ext.execute_only_key);
+    let keys = ProtectionKeys {
+        allocated: match u16::try_from(allocated) {
+            Ok(keys) if keys & 1 == 0 => keys,
+            _ => return wrong!("protection keys {allocated:#x} are none that can be allocated"),
+        },
+        execute_only: execute_only.map(vma::protection_key).transpose()?,
+    };
+    match keys.execute_only.filter(|&key| keys.has(key)) {
+        Some(key) => wrong!("protection key {key} is the kernel's own and the program's"),
+        None => Ok(keys),
     }
 }
 

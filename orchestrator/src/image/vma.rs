@@ -106,6 +106,7 @@ fn to_record(vma: &Vma, files: &[&OpenFile]) -> pb::VmaEntry {
         sealed: vma.sealed.then_some(true),
         mempolicy: vma.mempolicy.as_ref().map(policy_to_record),
         name: (!vma.name.is_empty()).then(|| vma.name.clone()),
+        protection_key: (vma.protection_key != 0).then_some(vma.protection_key.into()),
     };
     pb::VmaEntry {
         start: vma.start,
@@ -257,9 +258,18 @@ fn from_record(
         locked_on_fault,
         sealed: ext.sealed.unwrap_or(false),
         mempolicy: ext.mempolicy.as_ref().map(policy_from_record).transpose()?,
+        protection_key: ext.protection_key.map_or(Ok(0), protection_key)?,
         guards: Vec::new(),
         name: ext.name.clone().unwrap_or_default(),
     })
+}
+
+/// Returns a key that is one which an area or the kernel may have taken: processors have 16, and every program has the first.
+pub(super) fn protection_key(key: u32) -> Checked<u8> {
+    match key {
+        1..16 => Ok(key as u8),
+        _ => wrong!("{key} is no protection key"),
+    }
 }
 
 /// Returns whether `PR_SET_VMA_ANON_NAME` takes it (`is_valid_name_char`, `ANON_VMA_NAME_MAX_LEN` of `kernel/sys.c`).

@@ -149,7 +149,10 @@ fn wanted_of(vma: &Vma, start: u64, end: u64) -> Wanted {
         vma.kind,
         VmaKind::Anonymous | VmaKind::Heap | VmaKind::Stack
     );
-    let readable = vma.prot & libc::PROT_READ as u32 != 0 && vma.kind != VmaKind::Vdso;
+    // What has a protection key the parasite may have no right to.
+    let readable = vma.prot & libc::PROT_READ as u32 != 0
+        && vma.kind != VmaKind::Vdso
+        && vma.protection_key == 0;
     Wanted {
         start,
         end,

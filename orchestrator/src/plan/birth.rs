@@ -86,6 +86,7 @@ fn plan_children(m: &mut Making<'_>, children: &[usize]) {
         fds: m.b.fds.clone(),
         mapped: m.own.mapped.clone(),
         vdso_at: m.own.vdso_at,
+        keys: m.own.keys,
     };
     plan_births(m, children, &birth);
 }

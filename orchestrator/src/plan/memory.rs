@@ -9,6 +9,7 @@ use super::fill::{self, Target};
 use super::heritage::{plan_differences, plan_inherited};
 use super::host::TASK_SIZE;
 use super::inherit::{ADVICE_EARLY, is_private_memory};
+use super::keys;
 use super::mapped;
 use super::program::Object;
 use super::task::Making;
@@ -183,6 +184,15 @@ pub fn is_filled(m: &Making<'_>, vma: &Vma, shared: Option<&SharedPlan<'_>>) -> 
     }
 }
 
+/// Returns the protection of an area before it gets its key. The kernel takes a key by itself for what may be executed only,
+/// which is not to be where the program has given another.
+fn first_prot(vma: &Vma) -> u32 {
+    match vma.prot == libc::PROT_EXEC as u32 && vma.protection_key != 0 {
+        true => vma.prot | libc::PROT_READ as u32,
+        false => vma.prot,
+    }
+}
+
 fn plan_area(
     m: &mut Making<'_>,
     vma: &Vma,
@@ -190,10 +200,9 @@ fn plan_area(
     open: &mut Option<OpenNow>,
 ) {
     m.b.object(area(vma));
-    let prot = if is_filled(m, vma, shared) {
-        vma.prot | PROT_WRITE
-    } else {
-        vma.prot
+    let prot = match is_filled(m, vma, shared) {
+        true => first_prot(vma) | PROT_WRITE,
+        false => first_prot(vma),
     };
     m.own.mapped.insert(vma.start, prot);
     let mut flags = u64::from(vma.flags & !MAP_LOCKED) | MAP_NEW;
@@ -274,15 +283,18 @@ fn plan_name(m: &mut Making<'_>, vma: &Vma) {
 
 /// Adds what an area still needs when its content is in place.
 fn plan_finish_area(m: &mut Making<'_>, vma: &Vma) {
-    let has_prot = m.own.mapped.get(&vma.start) == Some(&vma.prot);
-    let has_more =
-        !vma.guards.is_empty() || !vma.name.is_empty() || vma.advice & !ADVICE_EARLY != 0;
+    let prot = first_prot(vma);
+    let has_prot = m.own.mapped.get(&vma.start) == Some(&prot);
+    let has_more = !vma.guards.is_empty()
+        || !vma.name.is_empty()
+        || vma.advice & !ADVICE_EARLY != 0
+        || vma.protection_key != 0;
     if has_prot && !has_more && !vma.locked && !vma.locked_on_fault {
         return;
     }
     m.b.object(area(vma));
     if !has_prot {
-        let args = [vma.start, vma.len(), u64::from(vma.prot)];
+        let args = [vma.start, vma.len(), u64::from(prot)];
         m.b.call_returns(libc::SYS_mprotect, &args, 0);
     }
     for &[start, end] in &vma.guards {
@@ -304,6 +316,7 @@ fn plan_finish_area(m: &mut Making<'_>, vma: &Vma) {
             libc::ENOMEM,
         );
     }
+    keys::plan_area(m, vma);
 }
 
 /// The file that was opened last for a mapping: the areas of one library are neighbours.

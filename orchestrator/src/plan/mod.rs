@@ -24,6 +24,7 @@ pub mod inherit;
 mod inherited;
 mod ipc;
 pub mod joint;
+mod keys;
 pub mod lazy;
 pub mod mapped;
 mod memory;

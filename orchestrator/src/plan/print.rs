@@ -117,7 +117,7 @@ pub fn name(nr: u16) -> Option<&'static str> {
 }
 
 /// Names of the system calls in plans.
-const NAMES: [(i64, &str); 68] = [
+const NAMES: [(i64, &str); 71] = [
     (libc::SYS_arch_prctl, "arch_prctl"),
     (libc::SYS_capset, "capset"),
     (libc::SYS_chroot, "chroot"),
@@ -151,6 +151,9 @@ const NAMES: [(i64, &str); 68] = [
     (libc::SYS_modify_ldt, "modify_ldt"),
     (libc::SYS_mprotect, "mprotect"),
     (libc::SYS_munmap, "munmap"),
+    (libc::SYS_pkey_alloc, "pkey_alloc"),
+    (libc::SYS_pkey_free, "pkey_free"),
+    (libc::SYS_pkey_mprotect, "pkey_mprotect"),
     (libc::SYS_openat, "openat"),
     (libc::SYS_personality, "personality"),
     (libc::SYS_pipe2, "pipe2"),

@@ -23,10 +23,12 @@ use super::sockets::{self, Phase, Script};
 use super::vdso::VdsoPlan;
 use super::{Host, Service, Settings};
 use super::{
-    birth, confinement, descriptors, directories, heritage, ipc, lazy, memory, mm, notify, pidfds,
-    process, queues, rings, segments, short_lived, terminals, threads, vdso, watches,
+    birth, confinement, descriptors, directories, heritage, ipc, keys, lazy, memory, mm, notify,
+    pidfds, process, queues, rings, segments, short_lived, terminals, threads, vdso, watches,
 };
-use crate::snapshot::{FileId, Fs, Mm, OpenFile, PipeBuffer, SeccompMode, Snapshot, Task};
+use crate::snapshot::{
+    FileId, Fs, Mm, OpenFile, PipeBuffer, ProtectionKeys, SeccompMode, Snapshot, Task,
+};
 
 /// A tree whose programs are being made, and what was decided so far.
 #[derive(Debug)]
@@ -114,6 +116,8 @@ pub struct Own<'a> {
     pub mapped: BTreeMap<u64, u32>,
     /// Where the kernel's vDSO is mapped.
     pub vdso_at: Option<u64>,
+    /// Protection keys that it has until its memory is finished.
+    pub keys: ProtectionKeys,
 }
 
 /// What a child is born with.
@@ -125,6 +129,8 @@ pub struct Birth {
     pub mapped: BTreeMap<u64, u32>,
     /// [`Own::vdso_at`] of its maker.
     pub vdso_at: Option<u64>,
+    /// [`Own::keys`] of its maker.
+    pub keys: ProtectionKeys,
 }
 
 /// Addresses of the words at which members of the family meet, and how many of them.
@@ -189,6 +195,7 @@ impl<'a> Own<'a> {
             memfds_given: BTreeSet::new(),
             mapped: BTreeMap::new(),
             vdso_at: None,
+            keys: ProtectionKeys::default(),
         })
     }
 }
@@ -267,6 +274,7 @@ pub fn plan_programs(m: &mut Making<'_>) {
     ipc::plan_finish(m);
     if let (Some(vdso), Some(shared)) = (&vdso, &shared) {
         memory::plan_finish(m, vdso, shared);
+        keys::plan_free(m);
     }
     if has_table {
         descriptors::plan_cleanup(m);
@@ -292,10 +300,12 @@ fn plan_space(m: &mut Making<'_>) -> Option<VdsoPlan> {
     if m.joint.follows(m.own.member, SPACE) {
         let birth = m.births.get(&m.own.member).cloned().unwrap_or_default();
         (m.own.mapped, m.own.vdso_at) = (birth.mapped, birth.vdso_at);
+        m.own.keys = birth.keys;
         return None;
     }
     heritage::plan_leave(m);
     process::plan_early(m);
+    keys::plan_take(m);
     let vdso = vdso::plan_vdso(m);
     memory::plan_private(m, &vdso);
     Some(vdso)

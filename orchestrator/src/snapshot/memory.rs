@@ -31,6 +31,8 @@ pub struct Mm {
     pub mlockall: u32,
     /// `modify_ldt` entries, 8 bytes each, from entry 0; empty = none.
     pub ldt: Vec<u8>,
+    /// Protection keys.
+    pub keys: ProtectionKeys,
     /// Areas by ascending address.
     pub vmas: Vec<Vma>,
     /// Pages whose bytes are stored, by ascending address.
@@ -41,6 +43,22 @@ pub struct Mm {
     pub mapped: Vec<PageRun>,
     /// Of these, ranges that are wanted soon.
     pub wanted: Vec<[u64; 2]>,
+}
+
+/// Protection keys of an address space: `pkeys(7)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProtectionKeys {
+    /// Those that the program has allocated: bit n = key n. Every program has key 0, which is not told.
+    pub allocated: u16,
+    /// That which the kernel has taken for areas that may be executed only.
+    pub execute_only: Option<u8>,
+}
+
+impl ProtectionKeys {
+    /// Returns whether the program has allocated this key.
+    pub fn has(&self, key: u8) -> bool {
+        self.allocated >> key & 1 != 0
+    }
 }
 
 /// One memory area.
@@ -67,6 +85,8 @@ pub struct Vma {
     pub locked_on_fault: bool,
     /// `mseal`ed.
     pub sealed: bool,
+    /// Protection key that the program gave it; 0 = none, as of what may be executed only by the kernel's own.
+    pub protection_key: u8,
     /// NUMA policy of the area.
     pub mempolicy: Option<super::thread::MemPolicy>,
     /// Guard regions inside (`MADV_GUARD_INSTALL`): start and end addresses.
@@ -123,6 +143,7 @@ impl Vma {
             locked: false,
             locked_on_fault: false,
             sealed: false,
+            protection_key: 0,
             mempolicy: None,
             guards: Vec::new(),
             name: Vec::new(),
@@ -171,6 +192,7 @@ impl Vma {
             && self.prot & libc::PROT_EXEC as u32 == 0
             && self.advice & !ADVICE == 0
             && !self.sealed
+            && self.protection_key == 0
             && self.mempolicy.is_none()
             && self.guards.is_empty()
             && self.name.is_empty()

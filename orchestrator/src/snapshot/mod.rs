@@ -37,7 +37,7 @@ pub use ipc::{
     IpcNamespace, IpcPerm, IpcSettings, Message, MessageQueue, PosixMessage, PosixQueue,
     QueueNotice, SemaphoreSet, ShmSegment,
 };
-pub use memory::{Mm, PageLocation, PageRun, SharedMemory, Vma, VmaKind};
+pub use memory::{Mm, PageLocation, PageRun, ProtectionKeys, SharedMemory, Vma, VmaKind};
 pub use namespace::NamespaceFile;
 pub use network::{Link, NetNamespace, Setting};
 pub use signal::{QueuedSignal, SigAction};

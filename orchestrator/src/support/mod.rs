@@ -94,8 +94,6 @@ pub enum Lost {
     FanotifyEvents,
     /// What comes with the signal that tells of a message.
     QueueNoticeValue,
-    /// Protection keys that no area has.
-    ProtectionKeys,
     /// Packets that wait in a TUN or TAP device.
     Packets,
     /// Which thread of its parent made a process.
@@ -307,8 +305,7 @@ mod tests {
             Some(Lost::SocketError) => Some(Lost::IpcTimes),
             Some(Lost::IpcTimes) => Some(Lost::FanotifyEvents),
             Some(Lost::FanotifyEvents) => Some(Lost::QueueNoticeValue),
-            Some(Lost::QueueNoticeValue) => Some(Lost::ProtectionKeys),
-            Some(Lost::ProtectionKeys) => Some(Lost::Packets),
+            Some(Lost::QueueNoticeValue) => Some(Lost::Packets),
             Some(Lost::Packets) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };

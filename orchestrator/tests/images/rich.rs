@@ -242,6 +242,7 @@ fn mm() -> Mm {
         locked: true,
         locked_on_fault: true,
         sealed: true,
+        protection_key: 3,
         mempolicy: Some(policy),
         ..vma(0x30_0000, 4, VmaKind::Anonymous)
     };
@@ -293,6 +294,10 @@ fn mm() -> Mm {
         thp_except_advised: true,
         mlockall: 6,
         ldt: vec![7; 16],
+        keys: ProtectionKeys {
+            allocated: 0x28,
+            execute_only: Some(2),
+        },
         vmas: vec![
             guarded,
             locked,

@@ -23,7 +23,7 @@ use crate::wire;
 pub use names::is_image;
 pub(super) use names::{INVENTORY, is_of_memory, note_name, stream_name};
 use names::{is_note, is_of_a_set, pages_name};
-pub(super) use records::has_own_directories;
+pub(super) use records::{has_own_directories, has_protection_keys};
 
 /// Format 1.1.
 pub(super) const IMG_VERSION: u32 = 2;
@@ -41,14 +41,17 @@ pub(super) const SHARED_SPACES: &str = "shared-address-spaces";
 pub(super) const POSIX_QUEUES: &str = "posix-message-queues";
 /// Threads with a working directory, root and umask of their own.
 pub(super) const THREAD_DIRECTORIES: &str = "thread-directories";
+/// Areas with a protection key.
+pub(super) const PROTECTION_KEYS: &str = "protection-keys";
 /// All extensions that this build knows.
-pub(super) const EXTENSIONS: [&str; 6] = [
+pub(super) const EXTENSIONS: [&str; 7] = [
     PARENT_TASK_PAGES,
     PAGE_FILES,
     PAGE_BATCHES,
     SHARED_SPACES,
     POSIX_QUEUES,
     THREAD_DIRECTORIES,
+    PROTECTION_KEYS,
 ];
 /// `network_lock_method` of the inventory: iptables, or that nobody is told to unlock.
 pub(super) const IPTABLES: u32 = 0;

@@ -8,7 +8,8 @@ use proto::{kinds, pb};
 use super::names::{INVENTORY, note_name, pages_name, stream_name};
 use super::{
     FD_CLOEXEC, IMG_VERSION, IPTABLES, ImageWriter, NATIVE_VERSION, PAGE_BATCHES, PAGE_FILES,
-    PARENT_TASK_PAGES, POSIX_QUEUES, PreDumpMode, SHARED_SPACES, SKIP, THREAD_DIRECTORIES, run_id,
+    PARENT_TASK_PAGES, POSIX_QUEUES, PROTECTION_KEYS, PreDumpMode, SHARED_SPACES, SKIP,
+    THREAD_DIRECTORIES, run_id,
 };
 use crate::image::codec::encode;
 use crate::image::error::{Result, Wrong};
@@ -365,6 +366,7 @@ fn extensions(snapshot: &Snapshot, packed: bool) -> Vec<String> {
         (has_joint, SHARED_SPACES),
         (!snapshot.posix_queues.is_empty(), POSIX_QUEUES),
         (has_own_directories(snapshot), THREAD_DIRECTORIES),
+        (has_protection_keys(snapshot), PROTECTION_KEYS),
     ];
     let used = used.into_iter().filter(|(is_used, _)| *is_used);
     used.map(|(_, name)| name.to_string()).collect()
@@ -404,4 +406,11 @@ fn fd_records(
 pub(in crate::image) fn has_own_directories(snapshot: &Snapshot) -> bool {
     let threads = snapshot.tasks.iter().flat_map(|task| &task.threads);
     threads.into_iter().any(|thread| thread.fs.is_some())
+}
+
+/// Returns whether an area has a protection key.
+pub(in crate::image) fn has_protection_keys(snapshot: &Snapshot) -> bool {
+    let spaces = snapshot.tasks.iter().filter_map(|task| task.mm.as_ref());
+    let mut areas = spaces.flat_map(|mm| &mm.vmas);
+    areas.any(|vma| vma.protection_key != 0)
 }
