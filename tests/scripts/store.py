@@ -16,12 +16,12 @@ import time
 KEYS_PER_MIB = 256
 # With what the store adds it fills a page.
 WORDS = 500
-# Keys that are set in a second, nine of ten of them in a twentieth of the store.
-RATE = 10_000
 BATCH = 100
 
 out = open(sys.argv[1], "a", buffering=1)
 count = int(sys.argv[2]) * KEYS_PER_MIB
+# Keys that are set in a second, nine of ten of them in a twentieth of the store: 10,000 of 500 MiB.
+rate = 20 * int(sys.argv[2])
 asked = []
 signal.signal(signal.SIGUSR1, lambda *_: asked.append(True))
 if len(sys.argv) > 3:
@@ -80,7 +80,7 @@ while not asked:
         held[key] += 1
     put(keys)
     batches += 1
-    ahead = began + batches * BATCH / RATE - time.monotonic()
+    ahead = began + batches * BATCH / rate - time.monotonic()
     if ahead > 0:
         time.sleep(ahead)
     elif ahead < -1:

@@ -92,6 +92,23 @@ impl Source {
         Source { child, reach }
     }
 
+    /// Returns the options by which it is reached.
+    pub fn reach(&self) -> Vec<&str> {
+        self.reach.iter().map(String::as_str).collect()
+    }
+
+    /// Restores from it with more options of the daemon's.
+    pub fn restore_with(
+        &mut self,
+        place: &Place,
+        victim: &Victim,
+        images: &Images,
+        more: &[&str],
+    ) -> Output {
+        self.reach.extend(more.iter().map(ToString::to_string));
+        self.restore(place, victim, images, ("check", "0"))
+    }
+
     /// Restores from it, and does with it what `end` says; returns how that went.
     pub fn restore(
         &self,

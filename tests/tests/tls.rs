@@ -2,7 +2,8 @@
 
 use integration_tests::victim::Link;
 use integration_tests::{
-    Images, Program, Server, Victim, assert_refused, root, run, said, skip, steadily,
+    Images, Place, Program, Server, Source, Victim, assert_refused, has_lazy_memory, present, root,
+    run, said, skip, steadily,
 };
 use orchestrator::image;
 use orchestrator::memory::dirty::Method;
@@ -264,6 +265,43 @@ fn broken_links_are_one_error() {
         assert_eq!(said.lines().count(), 1, "case {number}: {said}");
         assert_eq!(std::fs::read_dir(&images).expect("folder").count(), 0);
     }
+}
+
+/// Memory that comes by TLS from where it was dumped, and nobody who is not trusted gets any of it.
+#[test]
+fn lazy_memory_comes_by_tls() {
+    if !has_lazy_memory() || !present("unshare") {
+        return;
+    }
+    let Some(mut victim) = start("migrated", &[]) else {
+        return;
+    };
+    let mut authority = Authority::new(victim.folder(), "ca");
+    let mut stranger = Authority::new(victim.folder(), "stranger");
+    let good = authority.sign("127.0.0.1", VALID);
+    let foreign = stranger.sign("127.0.0.1", VALID);
+    let here = Place::default();
+    let refused = Images::new(&victim, "refused");
+    let mut source = Source::start(&here, &victim, &refused, &words(&good));
+    let dir = refused.0.to_str().expect("UTF-8");
+    let reach = source.reach();
+    let daemon = ["lazy-pages", "-D", dir, "--page-server"];
+    let output = run(&[&daemon[..], &reach, &words(&foreign)].concat());
+    assert_refused(&output, &["not trusted"]);
+    assert_eq!(source.status(), Some(1));
+    victim.assert_free();
+    let images = Images::new(&victim, "images");
+    let mut source = Source::start(&here, &victim, &images, &words(&good));
+    let output = source.restore_with(&here, &victim, &images, &words(&good));
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(
+        victim.verdict().as_deref(),
+        Some("PASS"),
+        "{}",
+        victim.text()
+    );
+    assert_eq!(source.status(), Some(0));
+    victim.reap();
 }
 
 /// A full disk of the server is told by TLS too.
