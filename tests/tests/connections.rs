@@ -72,6 +72,27 @@ fn left_running() {
     victim.check();
 }
 
+/// It may be killed then and restored, or continued once the network is unlocked.
+#[test]
+fn left_stopped() {
+    let Some(mut victim) = start("tcp") else {
+        return;
+    };
+    let images = Images::new(&victim, "killed");
+    images.dump(victim.pid, &[KEEP, "--leave-stopped"]);
+    victim.signal("KILL");
+    victim.reap();
+    sleep(A_WHILE);
+    restore(&images);
+    assert_eq!(locks_of(victim.pid), "", "the network stays locked");
+    Images::new(&victim, "continued").dump(victim.pid, &[KEEP, "--leave-stopped"]);
+    let locks = locks_of(victim.pid);
+    assert!(locks.contains("removed"), "{locks}");
+    assert!(locks.contains("mended"), "{locks}");
+    victim.signal("CONT");
+    victim.check();
+}
+
 #[test]
 fn not_without_the_users_word() {
     let Some(victim) = start("tcp") else {

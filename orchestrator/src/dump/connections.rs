@@ -99,7 +99,7 @@ impl Connections {
         }
     }
 
-    /// Has them end without a word: the tree is doomed.
+    /// Has them end without a word: the tree is doomed, or may be killed while it is stopped.
     pub(super) fn silence(&self) {
         for own in &self.own {
             if let Err(error) = repair::silence(own) {

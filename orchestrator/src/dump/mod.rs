@@ -483,7 +483,13 @@ fn end(tree: Vec<Frozen>, after: After, mut connections: Connections) -> Result<
             connections.keep();
         }
         After::Run => tree.into_iter().for_each(Frozen::release),
-        After::Stop => tree.into_iter().for_each(Frozen::release_stopped),
+        // It may be killed now, and restored: nobody may hear of its connections.
+        After::Stop => {
+            connections.make_lasting()?;
+            connections.silence();
+            tracee::release_stopped(tree);
+            connections.keep();
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ mod vfork;
 
 pub use error::Error;
 pub use stopped::Stopped;
-pub use tree::{Tree, freeze_tree};
+pub use tree::{Tree, freeze_tree, release_stopped};
 
 pub(crate) use deadline::{Deadline, await_event_stop};
 
@@ -238,8 +238,8 @@ impl Frozen {
         self.let_go(0);
     }
 
-    /// Lets the process go, stopped by SIGSTOP.
-    pub fn release_stopped(mut self) {
+    /// Lets the process go, about to be stopped by SIGSTOP.
+    fn release_stopped(mut self) {
         // Sent before it runs, so that it makes no step.
         let _ = sys::signal::kill(self.pid, libc::SIGSTOP);
         self.let_go(0);

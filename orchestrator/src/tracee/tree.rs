@@ -151,6 +151,29 @@ fn walk(
     Ok(is_new)
 }
 
+/// How long it takes at most until a process is stopped that was let go with a SIGSTOP, on a machine that is busy.
+const STOPPED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Lets processes go, stopped by SIGSTOP, and waits until they are: whoever looks when we have ended sees them so.
+pub fn release_stopped(tree: Vec<Frozen>) {
+    let pids: Vec<Pid> = tree.iter().map(Frozen::pid).collect();
+    tree.into_iter().for_each(Frozen::release_stopped);
+    // Someone may have continued or ended them by now.
+    let deadline = Deadline::new(STOPPED_WITHIN);
+    while pids.iter().any(|&pid| is_on_its_way(pid)) && !deadline.is_over() {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// Returns whether a thread of a process has not come to its stop yet.
+fn is_on_its_way(pid: Pid) -> bool {
+    let threads = procfs::tasks::read(pid).unwrap_or_default();
+    let mut states = threads
+        .into_iter()
+        .filter_map(|tid| procfs::stat::read((pid, tid)).ok());
+    states.any(|stat| !matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
+}
+
 impl Tree {
     /// Freezes a process that was listed as a child. One that has ended is a zombie, or gone where its parent ignores that.
     fn add(

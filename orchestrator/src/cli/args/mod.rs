@@ -421,7 +421,8 @@ pub struct DumpArgs {
     /// Let it run on afterwards.
     #[arg(short = 'R', long, conflicts_with = "leave_stopped")]
     pub leave_running: bool,
-    /// Leave it stopped afterwards (SIGSTOP).
+    /// Leave it stopped afterwards (SIGSTOP). Its connections of TCP stay silent: to continue it, `orchestrator unlock PID`
+    /// first.
     #[arg(short = 's', long)]
     pub leave_stopped: bool,
     /// Let it run on as soon as its memory is copied, on write, and write the copy while it runs.

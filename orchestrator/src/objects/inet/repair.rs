@@ -1,8 +1,8 @@
 //! What a connection of TCP is in the middle of: read in the mode that the kernel has for it (`TCP_REPAIR`, Linux 3.5; tcp(7) of the
 //! kernel's `Documentation/networking`). In that mode a socket sends no data, and is closed without a word to the other end.
 //!
-//! The mode takes `SO_REUSEADDR` away, so that is put back. It is left as soon as all is read: the network is kept away from
-//! the connection meanwhile, so that nothing changes.
+//! The mode forces `SO_REUSEADDR`, and its end takes that away: the program's own is put back both times, so that whoever ends the
+//! mode finds it. It is left as soon as all is read: the network is kept away from the connection meanwhile, so that nothing changes.
 
 use super::options::SOL_TCP;
 use crate::snapshot::{TcpState, TcpStream};
@@ -49,20 +49,14 @@ const MAX_QUEUE: usize = 1 << 30;
 #[derive(Debug)]
 struct Repaired<'a> {
     own: BorrowedFd<'a>,
-    is_reused: i32,
     peek_offset: i32,
 }
 
 impl<'a> Repaired<'a> {
     fn enter(own: BorrowedFd<'a>) -> sys::Result<Self> {
-        let is_reused = socket::option(own, libc::SO_REUSEADDR)?;
         let peek_offset = socket::option(own, libc::SO_PEEK_OFF).unwrap_or(-1);
-        set(own, TCP_REPAIR, ON)?;
-        let repaired = Self {
-            own,
-            is_reused,
-            peek_offset,
-        };
+        set_mode(own, ON)?;
+        let repaired = Self { own, peek_offset };
         if peek_offset >= 0 {
             socket::set_option(own, libc::SO_PEEK_OFF, -1)?;
         }
@@ -72,9 +66,7 @@ impl<'a> Repaired<'a> {
 
 impl Drop for Repaired<'_> {
     fn drop(&mut self) {
-        let left = set(self.own, TCP_REPAIR, OFF_SILENTLY)
-            .and_then(|()| socket::set_option(self.own, libc::SO_REUSEADDR, self.is_reused));
-        if let Err(error) = left {
+        if let Err(error) = set_mode(self.own, OFF_SILENTLY) {
             tracing::error!("a connection stays as it is while it is read: {error}");
         }
         if self.peek_offset >= 0 {
@@ -94,7 +86,7 @@ pub fn is_known() -> bool {
 /// # Errors
 /// The kernel does not let us.
 pub fn silence(own: impl AsFd) -> sys::Result<()> {
-    set(own.as_fd(), TCP_REPAIR, ON)
+    set_mode(own.as_fd(), ON)
 }
 
 /// Takes a connection out of the mode that somebody has left in it, and returns whether it was in it.
@@ -105,9 +97,16 @@ pub fn mend(own: impl AsFd) -> sys::Result<bool> {
     let own = own.as_fd();
     let is_left = number(own, TCP_REPAIR)? == ON as u32;
     if is_left {
-        set(own, TCP_REPAIR, OFF_SILENTLY)?;
+        set_mode(own, OFF_SILENTLY)?;
     }
     Ok(is_left)
+}
+
+/// Enters or leaves the mode, with the program's own `SO_REUSEADDR`.
+fn set_mode(own: BorrowedFd<'_>, mode: i32) -> sys::Result<()> {
+    let is_reused = socket::option(own, libc::SO_REUSEADDR)?;
+    set(own, TCP_REPAIR, mode)?;
+    socket::set_option(own, libc::SO_REUSEADDR, is_reused)
 }
 
 fn set(own: BorrowedFd<'_>, option: i32, value: i32) -> sys::Result<()> {
