@@ -1531,6 +1531,8 @@ pub struct ExtNetns {
     /// RTM_NEWNEIGH, without their headers: neighbours that somebody has added.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub neighbour: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub filter: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// A file below /proc/sys/net.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +15,52 @@ import time
 
 out = open(sys.argv[1], "a", buffering=1)
 ways = sys.argv[2:]
+
+
+def xdp(device):
+    """Has a program let all packets of a device pass."""
+    passes = struct.pack("<BBhiBBhi", 0xb7, 0, 0, 2, 0x95, 0, 0, 0)
+    code = ctypes.create_string_buffer(passes)
+    licence = ctypes.create_string_buffer(b"GPL")
+    attr = ctypes.create_string_buffer(
+        struct.pack("<IIQQIIQII", 6, 2, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0), 128)
+    program = ctypes.CDLL(None, use_errno=True).syscall(321, 5, attr, 128)
+    if program < 0:
+        raise OSError(ctypes.get_errno(), "bpf")
+    # IFLA_XDP with IFLA_XDP_FD and IFLA_XDP_FLAGS: XDP_FLAGS_SKB_MODE.
+    nest = struct.pack("<HHHHiHHI", 20, 43 | 0x8000, 8, 1, program, 8, 3, 2)
+    body = struct.pack("<BxHiII", 0, 0, socket.if_nametoindex(device), 0, 0) + nest
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as route:
+        route.send(struct.pack("<IHHII", 16 + len(body), 19, 5, 1, 0) + body)
+        error = struct.unpack_from("<i", route.recv(4096), 16)[0]
+    os.close(program)
+    if error:
+        raise OSError(-error, "XDP")
+
+
+RULES = """
+table inet filter {
+    counter hits { packets 7 bytes 700 }
+    quota some { over 5000 bytes used 100 bytes }
+    set blocked { type ipv4_addr; flags interval; elements = { 192.0.2.0/28, 198.51.100.1-198.51.100.9, 203.0.113.7 } }
+    set seen { type ipv4_addr . inet_service; flags dynamic,timeout; timeout 1h; size 100; }
+    map ports { type inet_service : verdict; elements = { 9 : drop, 7 : jump other } }
+    chain other { counter packets 3 bytes 300 return; }
+    chain input {
+        type filter hook input priority 0; policy drop;
+        iif lo accept
+        ct state established,related accept
+        ip saddr @blocked counter drop comment "of the list"
+        tcp dport { 22, 80, 8000-8080 } tcp flags syn add @seen { ip saddr . tcp dport } accept
+        tcp dport vmap @ports
+        udp dport 53 limit rate 10/second burst 5 packets counter name hits accept
+        tcp dport 1 jump { ip saddr 192.0.2.200 drop; counter packets 1 bytes 60 accept; }
+        quota name some reject with icmp port-unreachable
+    }
+}
+table ip6 plain { flags dormant; chain a { ip6 nexthdr icmpv6 log prefix "v6 " accept; }; }
+table arp third { chain in { type filter hook input priority 5; policy accept; arp operation request counter accept; }; }
+"""
 
 
 def ip(*words):
@@ -54,11 +101,20 @@ def forwards():
     return sorted(line.strip() for line in text.splitlines() if "self permanent" not in line or "dst" in line)
 
 
+def rules():
+    """Tables of nftables, but for those of who keeps packets away for a while."""
+    if "rules" not in ways:
+        return []
+    text = subprocess.run(["nft", "-a", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    # Handles are the kernel's to choose.
+    return re.sub(r" # handle \d+", "", text).splitlines()
+
+
 def seen():
     both = [told(family, *words) for family in ("-4", "-6") for words in (
         ("address",), ("route", "show", "table", "all"), ("rule",), ("neighbour", "show", "nud", "permanent"),
         ("neighbour", "show", "proxy"))]
-    return both, told("-d", "link"), forwards(), settings()
+    return both, told("-d", "link"), forwards(), rules(), settings()
 
 
 def difference(before, after):
@@ -95,6 +151,12 @@ for way in ways:
         write("ipv6/conf/lo/hop_limit", "33")
         write("unix/max_dgram_qlen", "77")
         write("core/somaxconn", "99")
+    if way == "rules":
+        subprocess.run(["nft", "-f", "-"], check=True, input=RULES, text=True)
+    if way == "iptables":
+        subprocess.run(["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "10.5.0.0/16", "-j", "MASQUERADE"], check=True)
+        subprocess.run(["iptables-nft", "-A", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "5000,5001",
+                        "-m", "comment", "--comment", "for later", "-j", "DROP"], check=True)
     if way == "queue":
         subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1gbit", "burst", "1mb",
                         "latency", "1ms"], check=True)
@@ -111,6 +173,17 @@ for way in ways:
         ip("route", "add", "10.46.0.0/16", "via", "10.12.0.9", "dev", "one")
         write("ipv4/conf/one/rp_filter", "2")
         write("ipv6/conf/other/disable_ipv6", "1")
+    if way == "state":
+        ip("link", "add", "br8", "type", "bridge")
+        ip("link", "add", "q1", "type", "veth", "peer", "name", "q2")
+        ip("link", "set", "q1", "master", "br8", "up")
+        ip("link", "set", "q2", "up")
+        ip("link", "set", "br8", "up")
+        # A port without a carrier, which it gets after a moment, takes no state.
+        while subprocess.run(["bridge", "link", "set", "dev", "q1", "state", "4"], capture_output=True).returncode != 0:
+            time.sleep(0.05)
+    if way == "xdp":
+        xdp("lo")
     if way == "kinds":
         ip("link", "add", "br7", "index", "60", "numtxqueues", "3", "address", "02:00:00:00:07:07", "type", "bridge",
            "forward_delay", "400", "ageing_time", "12300", "priority", "4096", "mcast_snooping", "0", "group_fwd_mask", "8",

@@ -65,9 +65,49 @@ fn a_pair_of_links_inside() {
     victim.check();
 }
 
+/// Returns whether the kernel has links of these kinds.
+fn has_kinds(kinds: &[&str]) -> bool {
+    let missing = kinds.iter().find(|kind| {
+        let words = format!("ip link add probe type {kind}");
+        let made = Command::new("unshare")
+            .args(["-n", "sh", "-c", &words])
+            .output();
+        !made.is_ok_and(|made| made.status.success())
+    });
+    if let Some(kind) = missing {
+        skip(&format!("no links of the kind {kind}"));
+    }
+    missing.is_none()
+}
+
+/// Rules of packets with sets, maps, objects and chains of one rule alone, and those that iptables makes of nftables.
+#[test]
+fn tables_of_nftables() {
+    if !present("nft") {
+        return;
+    }
+    let ways = match present("iptables-nft") {
+        true => &["lo", "rules", "iptables"][..],
+        false => &["lo", "rules"],
+    };
+    let Some(mut victim) = start(ways) else {
+        return;
+    };
+    let portable = Images::new(&victim, "portable").try_dump(victim.pid, &[KEEP, "--portable"]);
+    assert_refused(&portable, &["tables of nftables", "leave --portable out"]);
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    restore(&images);
+    victim.check();
+}
+
 /// Links that lie on others, and ports of a bridge, whatever the order of their numbers.
 #[test]
 fn links_of_other_kinds() {
+    if !possible() || !has_kinds(&["bridge", "vxlan id 5 dstport 5", "ifb"]) {
+        return;
+    }
     let Some(mut victim) = start(&["lo", "kinds"]) else {
         return;
     };
@@ -269,4 +309,23 @@ fn what_is_not_kept_of_a_namespace() {
     let output = Images::new(&victim, "images").try_dump(victim.pid, &[KEEP]);
     assert_refused(&output, &["network device lo", "queueing discipline tbf"]);
     victim.check();
+}
+
+/// As above, of links that are kept.
+#[test]
+fn what_is_not_kept_of_links() {
+    if !possible() || !has_kinds(&["bridge"]) {
+        return;
+    }
+    for (way, words) in [
+        ("state", ["q1 (veth)", "set by hand"]),
+        ("xdp", ["network device lo", "program of XDP"]),
+    ] {
+        let Some(victim) = start(&["lo", way]) else {
+            return;
+        };
+        let output = Images::new(&victim, way).try_dump(victim.pid, &[KEEP]);
+        assert_refused(&output, &words);
+        victim.check();
+    }
 }

@@ -80,7 +80,8 @@ pub fn collect(
     std::thread::scope(|scope| {
         // Beside all else: it has hundreds of settings.
         let is_own = namespaces.ids.net_ns == network::OWN;
-        let network = is_own.then(|| scope.spawn(move || network::collect(Pid(namespaces.root))));
+        let (root, portable) = (Pid(namespaces.root), settings.portable);
+        let network = is_own.then(|| scope.spawn(move || network::collect(root, portable)));
         // The pages of a copy are looked at when the tree runs again.
         let areas = AreaReader::start(scope, &tree.living, !settings.live);
         let namespace = Namespace {

@@ -81,7 +81,7 @@ pub type Collected = Result<(NetNamespace, Vec<Refusal>), Error>;
 ///
 /// # Errors
 /// The kernel does not tell.
-pub fn collect(root: Pid) -> Collected {
+pub fn collect(root: Pid, is_portable: bool) -> Collected {
     let mut refused = Vec::new();
     let own = collect::collect(OWN, &mut refused).map_err(Error::Network)?;
     let refusals = refused.into_iter().map(|(object, reason)| Refusal {
@@ -90,7 +90,16 @@ pub fn collect(root: Pid) -> Collected {
         reason,
         remedy: String::new(),
     });
-    Ok((own, refusals.collect()))
+    let mut refusals: Vec<Refusal> = refusals.collect();
+    if is_portable && !own.filters.is_empty() {
+        refusals.push(Refusal {
+            task: root.0,
+            object: "tables of nftables".into(),
+            reason: "the portable format has none".into(),
+            remedy: "leave --portable out".into(),
+        });
+    }
+    Ok((own, refusals))
 }
 
 /// Returns whether nobody is in the tree's namespace but the tree.

@@ -11,6 +11,7 @@ use super::dir::{Dir, failed};
 use super::error::{Checked, Error, Result, Wrong, wrong};
 use super::write::ImageWriter;
 use crate::netlink::raw;
+use crate::objects::netns::filters;
 use crate::objects::netns::plan;
 use crate::objects::netns::present::{NEW_ADDRESS, NEW_ROUTE, NEW_RULE};
 use crate::snapshot::{Link, NetNamespace, Setting, Snapshot};
@@ -110,6 +111,7 @@ fn to_record(own: &NetNamespace) -> pb::NetnsEntry {
     let ext = pb::ExtNetns {
         setting: own.settings.iter().map(setting).collect(),
         neighbour: own.neighbours.clone(),
+        filter: own.filters.clone(),
     };
     pb::NetnsEntry {
         ext: (ext != pb::ExtNetns::default()).then_some(ext),
@@ -198,8 +200,9 @@ pub(super) fn from_files(dir: &Dir, id: u32) -> Result<NetNamespace> {
         rules: read_saved(dir, &format!("rule-{id}.img"), RULES, NEW_RULE)?,
         neighbours: ext.neighbour,
         settings,
+        filters: ext.filter,
     };
-    match plan::are_whole(&own) {
+    match plan::are_whole(&own) && filters::are_whole(&own.filters) {
         true => Ok(own),
         false => Err(Wrong::new("a message is cut").at(&name, "its messages")),
     }

@@ -10,6 +10,7 @@
 use super::raw::{
     self, ACKNOWLEDGED, APPEND, Asker, CREATE, ERROR, NESTED, REQUEST, attribute, check, messages,
 };
+use crate::sys::socket::set_option_of;
 use netlink_sys::{Socket, SocketAddr as Address, protocols::NETLINK_NETFILTER};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -103,19 +104,64 @@ pub fn tables() -> io::Result<Vec<String>> {
     Ok(all.iter().filter_map(|one| name_in(&one.body)).collect())
 }
 
-/// Returns the names of the tables of all families, but for those of ours.
-///
-/// # Errors
-/// The kernel does not tell them.
-pub fn all_tables() -> io::Result<Vec<String>> {
-    let asker = Asker::open(NETLINK_NETFILTER)?;
-    let all = asker.all(NFTABLES << 8 | GET_TABLE, &[0; GENERIC])?;
-    let names = all
-        .iter()
-        .filter_map(|one| raw::find(one.body.get(GENERIC..)?, 1));
-    Ok(names
-        .map(|name| String::from_utf8_lossy(&raw::name(name)).into_owned())
-        .collect())
+/// Requests that are done as a whole or not at all.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Messages, but for the last one.
+    bytes: Vec<u8>,
+    last: Option<(u8, u16, u16, Vec<u8>)>,
+}
+
+impl Batch {
+    /// Adds a request: family, kind, how, attributes.
+    pub fn push(&mut self, family: u8, kind: u16, flags: u16, body: &[u8]) {
+        self.flush(0);
+        self.last = Some((family, kind, flags, body.to_vec()));
+    }
+
+    fn flush(&mut self, more: u16) {
+        if let Some((family, kind, flags, body)) = self.last.take() {
+            let body = [&[family, 0, 0, 0], &body[..]].concat();
+            let kind = NFTABLES << 8 | kind;
+            self.bytes
+                .extend(raw::message(kind, REQUEST | flags | more, &body));
+            self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        }
+    }
+
+    /// Sends it, and waits until it is done. Only the last request is answered, and those that fail.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn send(mut self) -> io::Result<()> {
+        if self.last.is_none() {
+            return Ok(());
+        }
+        self.flush(ACKNOWLEDGED);
+        let bytes = [
+            message(BATCH_BEGIN, REQUEST, NFTABLES, &[]),
+            self.bytes,
+            message(BATCH_END, REQUEST, NFTABLES, &[]),
+        ]
+        .concat();
+        let socket = open()?;
+        set_send_buffer(&socket, 2 * bytes.len() + BUFFER)?;
+        socket.send(&bytes, 0)?;
+        loop {
+            let mut buffer = Vec::with_capacity(BUFFER);
+            socket.recv(&mut buffer, 0)?;
+            if let Some((_, body)) = messages(&buffer).iter().find(|(kind, _)| *kind == ERROR) {
+                return check(body);
+            }
+        }
+    }
+}
+
+/// Has a socket take messages of this many bytes, whatever the limit is.
+fn set_send_buffer(socket: &Socket, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX).to_ne_bytes();
+    let set = set_option_of(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes);
+    set.map_err(|error| io::Error::from_raw_os_error(error.errno as i32))
 }
 
 fn open() -> io::Result<Socket> {

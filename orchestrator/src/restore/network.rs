@@ -10,9 +10,9 @@ use crate::external::OuterLink;
 use crate::netlink::nft::{self, Owned, Scope};
 use crate::netlink::raw::Asker;
 use crate::objects::netns::kinds::{Making, making};
-use crate::objects::netns::links;
 use crate::objects::netns::plan::{self, Act, Step};
 use crate::objects::netns::present;
+use crate::objects::netns::{filters, links};
 use crate::plan::Refusal;
 use crate::snapshot::{FileKind, Link, NetNamespace, NetworkLock, Snapshot};
 use crate::sys::ns::Network;
@@ -219,6 +219,11 @@ fn fill(wanted: &NetNamespace) -> Result<Vec<String>> {
     run(&asker, &plan::rules(&wanted.rules, &there))?;
     let there = present::neighbours(&asker).map_err(failed)?;
     run(&asker, &plan::neighbours(&wanted.neighbours, &there))?;
+    let filtered = filters::plan(&wanted.filters).send();
+    filtered.map_err(|source| Error::Network {
+        object: "tables of nftables".into(),
+        source,
+    })?;
     let there = present::links(&asker).map_err(failed)?;
     not_kept.extend(links::unlike_before(&wanted.links, &there));
     Ok(not_kept)

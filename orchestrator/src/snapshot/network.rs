@@ -20,6 +20,8 @@ pub struct NetNamespace {
     pub neighbours: Vec<Vec<u8>>,
     /// What can be set below `/proc/sys/net`.
     pub settings: Vec<Setting>,
+    /// Tables of nftables and what is in them: of each its kind, its family, and attributes as the kernel tells them.
+    pub filters: Vec<Vec<u8>>,
 }
 
 /// A file of `/proc/sys/net`.

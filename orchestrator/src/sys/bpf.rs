@@ -10,6 +10,7 @@ const NEXT_KEY: i64 = 4;
 const NEXT_PROGRAM: i64 = 11;
 const PROGRAM_BY_ID: i64 = 13;
 const INFO: i64 = 15;
+const QUERY: i64 = 16;
 
 /// What the kernel says of a map: `struct bpf_map_info`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,6 +117,14 @@ pub fn program_with(map: u32) -> Result<Option<u32>> {
         }
     }
     Ok(None)
+}
+
+/// Returns how many programs a namespace has at a place (`BPF_PROG_QUERY`).
+pub fn programs_at(namespace: impl AsFd, place: u32) -> Result<u32> {
+    let fd = namespace.as_fd().as_raw_fd() as u64;
+    let mut attr = [fd | u64::from(place) << 32, 0, 0, 0];
+    bpf("bpf(BPF_PROG_QUERY)", QUERY, &mut attr)?;
+    Ok(attr[3] as u32)
 }
 
 fn next_program(id: u32) -> Result<Option<u32>> {

@@ -1,18 +1,9 @@
 //! From the kernel to the fact, by a thread that is in the namespace. What cannot be kept of it is refused by name.
 
 use super::kinds::{self, making};
-use super::present;
-use crate::netlink::nft;
-use crate::netlink::raw::{self, Asker};
+use super::{filters, present, refuse};
 use crate::snapshot::{Link, NetNamespace};
-use netlink_sys::protocols::NETLINK_XFRM;
 use std::io;
-
-/// `XFRM_MSG_GETSA` and `XFRM_MSG_GETPOLICY`.
-const GET_STATES: u16 = 0x12;
-const GET_POLICIES: u16 = 0x15;
-/// Bytes of `struct tcmsg`.
-const OF_QDISC: usize = 20;
 
 /// What is in the way: an object, and the reason.
 pub type Refused = (String, String);
@@ -36,10 +27,8 @@ pub fn collect(id: u32, refused: &mut Vec<Refused>) -> io::Result<NetNamespace> 
             refused.push((link.words(), reason));
         }
     }
-    refuse_queues(&asker, &links, refused)?;
-    refuse_next_hops(&asker, refused);
-    refuse_transformations(refused);
-    refuse_filters(refused);
+    refuse::of_links(&asker, &links, refused)?;
+    refuse::of_namespace(&asker, refused);
     Ok(NetNamespace {
         id,
         links,
@@ -48,6 +37,7 @@ pub fn collect(id: u32, refused: &mut Vec<Refused>) -> io::Result<NetNamespace> 
         rules: present::rules(&asker)?,
         neighbours: present::neighbours(&asker)?,
         settings: present::settings()?,
+        filters: filters::collect(refused)?,
     })
 }
 
@@ -68,78 +58,6 @@ fn in_order(mut left: Vec<Link>) -> Vec<Link> {
         all.push(left.remove(next));
     }
     all
-}
-
-/// Refuses queues that somebody has chosen: those that a link gets by itself have no number.
-fn refuse_queues(asker: &Asker, links: &[Link], refused: &mut Vec<Refused>) -> io::Result<()> {
-    for queue in asker.all(present::GET_QDISC, &[0; OF_QDISC])? {
-        let word = |at: usize| queue.body.get(at..).and_then(raw::number).unwrap_or(0);
-        let (index, handle) = (word(4), word(8));
-        if handle == 0 {
-            continue;
-        }
-        let link = links.iter().find(|link| link.index == index);
-        let kind = queue
-            .body
-            .get(OF_QDISC..)
-            .and_then(|rest| raw::find(rest, 1));
-        let kind = raw::name(kind.unwrap_or_default());
-        let reason = format!(
-            "its queueing discipline {} is not kept yet",
-            String::from_utf8_lossy(&kind)
-        );
-        refused.push((link.map_or_else(String::new, Link::words), reason));
-    }
-    Ok(())
-}
-
-fn refuse_next_hops(asker: &Asker, refused: &mut Vec<Refused>) {
-    // A kernel without has none.
-    let all = asker
-        .all(present::GET_NEXT_HOP, &[0; 8])
-        .unwrap_or_default();
-    if !all.is_empty() {
-        let reason = format!("{} objects of next hops are not kept yet", all.len());
-        refused.push(("network namespace".into(), reason));
-    }
-}
-
-/// Refuses IPsec.
-fn refuse_transformations(refused: &mut Vec<Refused>) {
-    let Ok(asker) = Asker::open(NETLINK_XFRM) else {
-        return;
-    };
-    for (kind, what) in [(GET_STATES, "states"), (GET_POLICIES, "policies")] {
-        if asker.all(kind, &[]).is_ok_and(|all| !all.is_empty()) {
-            let reason = format!("{what} of IPsec are not kept yet");
-            refused.push(("network namespace".into(), reason));
-        }
-    }
-}
-
-/// Refuses rules for packets.
-fn refuse_filters(refused: &mut Vec<Refused>) {
-    if let Ok(tables) = nft::all_tables()
-        && !tables.is_empty()
-    {
-        let reason = format!(
-            "the tables {} of nftables are not kept yet",
-            tables.join(", ")
-        );
-        refused.push(("network namespace".into(), reason));
-    }
-    for family in ["ip", "ip6", "arp"] {
-        let path = format!("/proc/thread-self/net/{family}_tables_names");
-        let names = std::fs::read_to_string(path).unwrap_or_default();
-        if !names.is_empty() {
-            let names: Vec<&str> = names.split_whitespace().collect();
-            let reason = format!(
-                "the tables {} of {family}tables are not kept yet",
-                names.join(", ")
-            );
-            refused.push(("network namespace".into(), reason));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! known by its kind; one of a kind that is not in [`kinds`] is refused.
 
 pub mod collect;
+pub mod filters;
 pub mod kinds;
 pub mod links;
 pub mod plan;
 pub mod present;
+pub mod refuse;
