@@ -179,9 +179,10 @@ for way in ways:
         ip("link", "set", "q1", "master", "br8", "up")
         ip("link", "set", "q2", "up")
         ip("link", "set", "br8", "up")
-        # A port without a carrier, which it gets after a moment, takes no state.
-        while subprocess.run(["bridge", "link", "set", "dev", "q1", "state", "4"], capture_output=True).returncode != 0:
+        # The kernel has it forward once its carrier is known to be there.
+        while b"forwarding" not in subprocess.run(["bridge", "link", "show", "dev", "q1"], capture_output=True).stdout:
             time.sleep(0.05)
+        subprocess.run(["bridge", "link", "set", "dev", "q1", "state", "4"], check=True)
     if way == "xdp":
         xdp("lo")
     if way == "kinds":
