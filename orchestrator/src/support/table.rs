@@ -158,7 +158,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "bridges and their ports, macvlan, macvtap, ipvlan, ipvtap, vlan, vxlan, dummy, ifb, vrf and tunnels of a network namespace", Kept, ["RTM_GETLINK", "RTM_NEWLINK", "net_device_entry, ext_net_device"], (NETNS, "fn links_of_other_kinds")),
     row(Process, "tables of nftables in a network namespace", Kept, ["NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETSET, NFT_MSG_GETOBJ, NFT_MSG_GETSETELEM, NFT_MSG_GETRULE", "NFT_MSG_NEWTABLE and so on", "ext_netns.filter"], (NETNS, "fn tables_of_nftables")),
     refused(Process, "devices of a network namespace of other kinds, queueing disciplines, next hops, IPsec, tables of the old iptables, sets of ipset", "RTM_GETLINK, RTM_GETQDISC, RTM_GETNEXTHOP, XFRM_MSG_GETPOLICY, IPSET_CMD_LIST", (NETNS, "fn what_is_not_kept_of_a_namespace")),
-    refused(Process, "programs of XDP, VLANs, groups and states of ports of bridges, programs of BPF in a network namespace", "RTM_GETLINK, RTM_GETMDB, BPF_PROG_QUERY", (NETNS, "fn what_is_not_kept_of_links")),
+    refused(Process, "programs of XDP, VLANs and groups of ports of bridges, programs of BPF in a network namespace", "RTM_GETLINK, RTM_GETMDB, BPF_PROG_QUERY", (NETNS, "fn what_is_not_kept_of_links")),
     refused(Process, "other namespaces than the caller's", "ns", (REFUSALS, "fn a_namespace_of_its_own")),
     refused(Process, "children in another time than their parent", "ns", (REFUSALS, "fn children_in_another_time_than_their_parent")),
     untold(Process, "session keyring", "KEYCTL_JOIN_SESSION_KEYRING; who has none gets one by being asked"),

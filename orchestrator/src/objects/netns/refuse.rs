@@ -31,12 +31,8 @@ const WANTED: u16 = 29;
 const WITH_VLANS: u32 = 2;
 const VLAN: u16 = 2;
 const OWN_UNTAGGED: u16 = 2 | 4;
-/// `IFLA_BR_STP_STATE`, `IFLA_BR_VLAN_DEFAULT_PVID`, `IFLA_BRPORT_STATE`; states of a port: down, and all that comes in goes on.
-const STP: u16 = 5;
+/// `IFLA_BR_VLAN_DEFAULT_PVID`.
 const DEFAULT_VLAN: u16 = 39;
-const PORT_STATE: u16 = 1;
-const DOWN: u8 = 0;
-const FORWARDS: u8 = 3;
 /// Places for programs in a namespace: `BPF_FLOW_DISSECTOR`, `BPF_SK_LOOKUP`.
 const PROGRAMS: [(u32, &str); 2] = [(17, "takes packets apart"), (36, "chooses sockets")];
 
@@ -65,9 +61,6 @@ pub fn of_links(asker: &Asker, links: &[Link], refused: &mut Vec<Refused>) -> io
     }
     refuse_vlans(asker, links, refused);
     refuse_groups(asker, links, refused);
-    let by_hand = links.iter().filter(|link| has_state_by_hand(link, links));
-    let reason = "its state as a port of a bridge was set by hand";
-    refused.extend(by_hand.map(|link| (link.words(), reason.into())));
     Ok(())
 }
 
@@ -85,16 +78,6 @@ pub fn of_namespace(asker: &Asker, refused: &mut Vec<Refused>) {
             refused.push(("network namespace".into(), reason));
         }
     }
-}
-
-/// A port is down or forwards, but where the protocol of spanning trees says what it does.
-fn has_state_by_hand(link: &Link, links: &[Link]) -> bool {
-    let master = |one: &&Link| Some(one.index) == link.master && one.kind == b"bridge";
-    let bridge = links.iter().find(master);
-    let stp = bridge.and_then(|bridge| find(&bridge.data, STP));
-    let state = find(&link.port.1, PORT_STATE).and_then(<[u8]>::first);
-    stp.and_then(raw::number) == Some(0)
-        && state.is_some_and(|state| ![DOWN, FORWARDS].contains(state))
 }
 
 /// Refuses VLANs of bridges and ports that are not those that they get by themselves.
