@@ -1531,6 +1531,8 @@ pub struct ExtNetns {
     /// RTM_NEWNEIGH, without their headers: neighbours that somebody has added.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub neighbour: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Tables of nftables, their chains, sets, objects, elements, rules, in the order in which they are made: the number of the message
+    /// (NFT_MSG_NEW*), the family (NFPROTO_*), attributes as the kernel tells them.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub filter: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
