@@ -158,6 +158,11 @@ for way in ways:
         subprocess.run(["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "10.5.0.0/16", "-j", "MASQUERADE"], check=True)
         subprocess.run(["iptables-nft", "-A", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "5000,5001",
                         "-m", "comment", "--comment", "for later", "-j", "DROP"], check=True)
+    if way == "tracked":
+        subprocess.run(["nft", "add table ip t; add chain ip t c { type filter hook input priority 0; };"
+                        "add rule ip t c ct state new accept"], check=True)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.sendto(b"tracked", ("10.11.12.13", 9))
     if way == "queue":
         subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1gbit", "burst", "1mb",
                         "latency", "1ms"], check=True)

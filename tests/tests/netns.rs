@@ -300,6 +300,81 @@ fn left_running_in_its_namespace() {
     victim.check();
 }
 
+/// The names of the links in the network namespace of a process.
+fn links(pid: u32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("its links");
+    let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    names.map(|(name, _)| name.trim().to_string()).collect()
+}
+
+/// A program in a network namespace of its own, with a link beside loopback if it is to have one.
+const BARE: &str = r#"
+import ctypes, signal, subprocess, sys, time
+out = open(sys.argv[1], "a", buffering=1)
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+for name in sys.argv[2:]:
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", name + "peer"], check=True)
+asked = []
+signal.signal(signal.SIGUSR1, lambda *_: asked.append(1))
+out.write("READY\n")
+while not asked:
+    time.sleep(0.05)
+out.write("PASS\n")
+"#;
+
+/// A tree comes into a namespace that is there, whichever it was in; or into one in which nothing is.
+#[test]
+fn another_namespace_than_its_own() {
+    if !possible() {
+        return;
+    }
+    let mut victim = Program::script("python3", BARE).start(&["one"]);
+    let other = Program::script("python3", BARE).start(&["two"]);
+    let images = Images::new(&victim, "images");
+    images.dump(victim.pid, &[KEEP]);
+    victim.reap();
+    let refused = images.try_restore(&["-d", KEEP, "--join-ns", "net:/dev/null"]);
+    assert_refused(&refused, &["--join-ns"]);
+    let place = format!("net:{}", other.pid);
+    let output = images.try_restore(&["-d", KEEP, "--join-ns", &place]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(namespace(victim.pid), namespace(other.pid));
+    victim.signal("KILL");
+    victim.reap();
+    let output = images.try_restore(&["-d", KEEP, "--empty-ns", "net"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(links(victim.pid), ["lo"]);
+    assert_ne!(namespace(victim.pid), namespace(std::process::id()));
+    let images = Images::new(&victim, "nothing");
+    images.dump(victim.pid, &[KEEP, "--empty-ns", "net"]);
+    victim.reap();
+    restore(&images);
+    assert_eq!(links(victim.pid), ["lo"]);
+    victim.check();
+}
+
+/// They are named, and the rule that tracks them is kept.
+#[test]
+fn tracked_connections() {
+    if !present("nft") {
+        return;
+    }
+    let Some(mut victim) = start(&["lo", "tracked"]) else {
+        return;
+    };
+    let images = Images::new(&victim, "images");
+    let output = images.try_dump(victim.pid, &[KEEP]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("network namespace tracks"),
+        "{}",
+        said(&output)
+    );
+    victim.reap();
+    restore(&images);
+    victim.check();
+}
+
 /// What is not known is named, and the target is as it was.
 #[test]
 fn what_is_not_kept_of_a_namespace() {

@@ -2,6 +2,7 @@
  * that loopback leaves a connection in. */
 #include "victim.h"
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -31,6 +32,22 @@ static void connected(int ends[2], int family)
 	MUST(connect(ends[0], name, length));
 	ends[1] = MUST(accept(listener, NULL, NULL));
 	MUST(close(listener));
+}
+
+/* A connection that was asked for: the other end [1] listens, and its filter drops what comes. */
+static void asked_for(int ends[2])
+{
+	struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f4d0000 | (getpid() & 0xffff))};
+	socklen_t length = sizeof name;
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog filter = {1, &nothing};
+	ends[1] = MUST(socket(AF_INET, SOCK_STREAM, 0));
+	MUST(bind(ends[1], (struct sockaddr *)&name, length));
+	MUST(listen(ends[1], 1));
+	MUST(setsockopt(ends[1], SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));
+	MUST(getsockname(ends[1], (struct sockaddr *)&name, &length));
+	ends[0] = MUST(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	CHECK(connect(ends[0], (struct sockaddr *)&name, length) == -1 && errno == EINPROGRESS, "set-up: connect: %d", errno);
 }
 
 static int state_of(int fd)
@@ -101,7 +118,7 @@ int main(int argc, char **argv)
 	victim_start(argc, argv);
 	for (int at = 0; at < FULL; at++)
 		text[at] = at * 7 + at / 251;
-	int plain[2], six[2], full[2], half[2], waits[2], closing[2], last[2], over[2], options[2];
+	int plain[2], six[2], full[2], half[2], waits[2], closing[2], last[2], over[2], options[2], asked[2];
 	connected(plain, AF_INET);
 	say(plain[0], "to the server");
 	say(plain[1], "to the client");
@@ -138,6 +155,7 @@ int main(int argc, char **argv)
 	connected(over, AF_INET);
 	MUST(shutdown(over[0], SHUT_WR));
 	MUST(shutdown(over[1], SHUT_WR));
+	asked_for(asked);
 	connected(options, AF_INET);
 	int on = 1, idle = 77;
 	MUST(setsockopt(options[0], SOL_TCP, TCP_NODELAY, &on, sizeof on));
@@ -200,8 +218,16 @@ int main(int argc, char **argv)
 	expect_end(over[0]);
 	expect_end(over[1]);
 	CHECK(send(over[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE, "what is over can be written");
+	expect_state(asked[0], TCP_SYN_SENT);
 	int value = 0;
 	socklen_t length = sizeof value;
+	MUST(setsockopt(asked[1], SOL_SOCKET, SO_DETACH_FILTER, &value, length));
+	/* It is asked for again after one second, two, four. */
+	struct pollfd answer = {.fd = asked[0], .events = POLLOUT};
+	CHECK(poll(&answer, 1, 20000) == 1 && answer.revents == POLLOUT, "no answer: %x", answer.revents);
+	int accepted = MUST(accept(asked[1], NULL, NULL));
+	say(asked[0], "at last");
+	expect(accepted, "at last");
 	MUST(getsockopt(options[0], SOL_TCP, TCP_NODELAY, &value, &length));
 	CHECK(value == 1, "TCP_NODELAY %d", value);
 	MUST(getsockopt(options[0], SOL_TCP, TCP_KEEPIDLE, &value, &length));

@@ -52,6 +52,7 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<()> {
         outside: args.permissions.outside()?,
         connections: args.permissions.connections(),
         network_lock: args.permissions.network_lock(),
+        empty_network: args.permissions.namespaces.is_network_empty(),
         timeout: Duration::from_secs(args.timeout),
         freeze_cgroup: args.freeze_cgroup.clone(),
         rounds: rounds(&args.rounds, args.rounds.track_mem && after != After::Kill),

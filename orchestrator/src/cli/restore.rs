@@ -4,7 +4,7 @@ use super::args::RestoreArgs;
 use super::log::work_dir;
 use super::say;
 use crate::image;
-use crate::restore::{Options, plan_only, restore_images};
+use crate::restore::{Network, Options, plan_only, restore_images};
 use crate::stages::Stages;
 use crate::sys::{Pid, signal, wait};
 use anyhow::Context as _;
@@ -48,6 +48,11 @@ pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
             .iter()
             .filter_map(|one| one.outer_link())
             .collect(),
+        network: match &args.permissions.namespaces.join_ns {
+            Some(path) => Network::Joined(path.clone()),
+            None if args.permissions.namespaces.is_network_empty() => Network::Empty,
+            None => Network::AsDumped,
+        },
         tcp_close: args.permissions.tcp_close,
         dedup: args.auto_dedup,
         lazy: args

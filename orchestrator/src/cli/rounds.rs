@@ -55,6 +55,7 @@ pub fn pre_dump(args: &PreDumpArgs) -> anyhow::Result<()> {
         shell_job: true,
         outside: Default::default(),
         connections: Default::default(),
+        empty_network: false,
         network_lock: Default::default(),
         timeout: Duration::from_secs(args.timeout),
         freeze_cgroup: args.freeze_cgroup.clone(),

@@ -5,7 +5,7 @@ use super::files::{Before, Choices, FileTable};
 use super::network::{self, Namespaces};
 use super::tracking::Tracking;
 use super::{Error, Settings, ipc, losses, process, queues, relations, segments as shm};
-use crate::error::Refusals;
+use crate::error::{Refusal, Refusals};
 use crate::memory::{scan, select::Pages};
 use crate::objects::seccomp::collect::Filters;
 use crate::procfs::{self, smaps::Areas, timers::TimerLine};
@@ -81,7 +81,12 @@ pub fn collect(
         // Beside all else: it has hundreds of settings.
         let is_own = namespaces.ids.net_ns == network::OWN;
         let (root, portable) = (Pid(namespaces.root), settings.portable);
-        let network = is_own.then(|| scope.spawn(move || network::collect(root, portable)));
+        let is_empty = settings.empty_network;
+        let look = move || match is_empty {
+            true => Ok(network::empty()),
+            false => network::collect(root, portable),
+        };
+        let network = is_own.then(|| scope.spawn(look));
         // The pages of a copy are looked at when the tree runs again.
         let areas = AreaReader::start(scope, &tree.living, !settings.live);
         let namespace = Namespace {
@@ -90,6 +95,18 @@ pub fn collect(
         };
         collect_tree(tree, settings, tracking, (before, &areas, namespace))
     })
+}
+
+/// Waits for what is in the network namespace, and adds what is not kept of it.
+fn settle(
+    network: ScopedJoinHandle<'_, network::Collected>,
+    refusals: &mut Vec<Refusal>,
+    losses: &mut Vec<Loss>,
+) -> Result<NetNamespace, Error> {
+    let (own, refused, lost) = network.join().expect("a look does not panic")?;
+    refusals.extend(refused);
+    losses.extend(lost);
+    Ok(own)
 }
 
 fn choices(settings: &Settings) -> Choices {
@@ -160,11 +177,7 @@ fn collect_tree(
     files.refuse_outer_pidfds(&tasks, &dead, &mut refusals);
     shm::name_opened(&mut tasks, &mut segments, &mut files);
     let network = match namespace.network {
-        Some(network) => {
-            let (own, refused) = network.join().expect("a look does not panic")?;
-            refusals.extend(refused);
-            Some(own)
-        }
+        Some(network) => Some(settle(network, &mut refusals, &mut losses)?),
         None => None,
     };
     let is_own = ipc::is_own(tree.living[0].pid());

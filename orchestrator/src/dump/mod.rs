@@ -89,6 +89,8 @@ pub struct Settings {
     pub sync: bool,
     /// The images are to be restored by the peer too: nothing in them that it does not know.
     pub portable: bool,
+    /// Nothing is kept of what is in the tree's own network namespace.
+    pub empty_network: bool,
     /// The pages go to this page server.
     pub page_server: Option<crate::wire::client::Reach>,
     /// Pages that can come later are left in the tree, and handed out here.

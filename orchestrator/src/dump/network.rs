@@ -3,9 +3,10 @@
 
 use super::Error;
 use crate::error::Refusal;
-use crate::objects::netns::collect;
+use crate::objects::netns::{collect, refuse};
 use crate::procfs;
 use crate::snapshot::{NetNamespace, TaskIds};
+use crate::support::{Loss, Lost};
 use crate::sys::Pid;
 use crate::sys::ns::Network;
 
@@ -75,7 +76,7 @@ impl Place {
 }
 
 /// What a namespace has, and what is not kept of it.
-pub type Collected = Result<(NetNamespace, Vec<Refusal>), Error>;
+pub type Collected = Result<(NetNamespace, Vec<Refusal>, Option<Loss>), Error>;
 
 /// Returns what is in the namespace that the caller is in, the one of the tree with this root, and what is not kept of it.
 ///
@@ -99,7 +100,16 @@ pub fn collect(root: Pid, is_portable: bool) -> Collected {
             remedy: "leave --portable out".into(),
         });
     }
-    Ok((own, refusals))
+    let lost = match refuse::tracked_connections() {
+        0 => None,
+        count => Some(Loss::with(Lost::TrackedConnections, count)),
+    };
+    Ok((own, refusals, lost))
+}
+
+/// Returns what is kept of a namespace of which the user wants nothing kept.
+pub fn empty() -> (NetNamespace, Vec<Refusal>, Option<Loss>) {
+    (NetNamespace::empty(OWN), Vec::new(), None)
 }
 
 /// Returns whether nobody is in the tree's namespace but the tree.

@@ -114,7 +114,8 @@ fn to_record(own: &NetNamespace) -> pb::NetnsEntry {
         filter: own.filters.clone(),
     };
     pb::NetnsEntry {
-        ext: (ext != pb::ExtNetns::default()).then_some(ext),
+        // Also where nothing is kept: by that a set of ours is known.
+        ext: Some(ext),
         ..Default::default()
     }
 }

@@ -1,5 +1,5 @@
-//! Sockets of the network in our namespace: in which directions they are shut, which nothing else tells of all of them, and which
-//! of them have one port.
+//! Sockets of the network in our namespace: in which directions they are shut, which nothing else tells of all of them, which
+//! of them have one port, and to whom they are to be connected while there is no answer.
 
 use super::ask;
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -7,6 +7,7 @@ use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 
 /// What is told of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Told {
     pub shutdown: u8,
     /// Its port.
     pub port: u16,
+    /// The address and port of the other end; unspecified = none.
+    pub remote: SocketAddr,
 }
 
 /// Reads the sockets of a protocol that are bound or connected, by inode.
@@ -42,9 +45,11 @@ pub fn read(is_v6: bool, protocol: u8) -> io::Result<BTreeMap<u32, Told>> {
             Nla::Shutdown(shutdown) => Some(*shutdown),
             _ => None,
         });
+        let id = &response.header.socket_id;
         let told = Told {
             shutdown: shutdowns.fold(0, |all, one| all | one),
-            port: response.header.socket_id.source_port,
+            port: id.source_port,
+            remote: SocketAddr::new(id.destination_address, id.destination_port),
         };
         all.insert(response.header.inode, told);
     })?;
@@ -72,8 +77,13 @@ mod tests {
         };
         let udp = libc::IPPROTO_UDP as u8;
         let told = read(false, udp).expect("told")[&inode(&one)];
-        let port = one.local_addr().expect("a name").port();
-        assert_eq!(told, Told { shutdown: 2, port });
+        let name = one.local_addr().expect("a name");
+        let expected = Told {
+            shutdown: 2,
+            port: name.port(),
+            remote: name,
+        };
+        assert_eq!(told, expected);
         if let Ok(other) = other {
             let told = read(true, udp).expect("told");
             assert_eq!(told[&inode(&other)].shutdown, 0);

@@ -13,8 +13,9 @@ use std::os::fd::OwnedFd;
 
 use super::error::{Doing, Result};
 use super::launch::{
-    CHILD, CTX_AT, DATA_AT, HEAD_AT, PROGRAM_LEN, Pad, Parent, STACK_LEN, entry, padded, refused,
+    CHILD, CTX_AT, DATA_AT, HEAD_AT, PROGRAM_LEN, Pad, Parent, STACK_LEN, entry, padded,
 };
+use super::numbers::refused;
 use crate::sys::clone::{self, CloneFlags, Request, Start};
 use crate::sys::signal::SignalsBlocked;
 use crate::sys::wait::{wait_ended, wait_tid};

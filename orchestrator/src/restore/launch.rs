@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arch::abi::program::{ARGS, ArgKind, Check, Op};
 use arch::abi::restore::{Ctx, Head};
@@ -28,9 +28,10 @@ use nix::errno::Errno;
 use super::arena::Arena;
 use super::between::{self, Between, PAD_LEN};
 use super::error::{Doing, Error, Result};
+use super::numbers::{self, refused};
 use crate::plan::print::Words;
 use crate::plan::{Clocks, Plan};
-use crate::procfs::{attributes, stat, status, tasks};
+use crate::procfs::attributes;
 use crate::sys::clock::{Clock, now_ns};
 use crate::sys::clone::{self, CloneFlags, Cloned, Request, Start};
 use crate::sys::mem::{Place, SharedMapping, memfd_create};
@@ -73,10 +74,6 @@ pub(super) struct Launched {
     _founder: Option<Between>,
 }
 
-/// How long a number may stay taken that nobody has. The last of a process is done by itself where its parent ignores its
-/// end (`exit_notify`, `kernel/exit.c`): it is seen no more, and has its number until it gets its turn once more.
-const RELEASE: Duration = Duration::from_secs(2);
-
 /// Starts the root of the plan's tree.
 pub(super) fn launch(
     plan: &Plan,
@@ -88,6 +85,9 @@ pub(super) fn launch(
     let lowest = highest.unwrap_or(libc::STDERR_FILENO) + SPARE;
     let arena = Arena::of(plan, lowest)?;
     let began = Instant::now();
+    for program in &plan.programs {
+        numbers::await_release(program.tid, began);
+    }
     let session = plan.launch.session.map(Pid);
     let (pidfd, founder) = loop {
         let pad = Pad::new(
@@ -99,9 +99,9 @@ pub(super) fn launch(
         )?;
         match pad.start(Pid(plan.launch.pid), parent, session) {
             Err(Error::PidTaken { pid, .. })
-                if is_held_by_none(pid) && began.elapsed() < RELEASE =>
+                if numbers::is_given_up(pid) && began.elapsed() < numbers::RELEASE =>
             {
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(numbers::PAUSE);
             }
             started => break started?,
         }
@@ -426,63 +426,6 @@ fn offset(wanted: Option<i64>, clock: Clock, own: ClockOffset) -> Result<ClockOf
     ClockOffset::from_nanos(nanos)
         .ok_or(sys::Error::new("timens_offsets", Errno::ERANGE))
         .doing("set the clocks")
-}
-
-/// Returns why there is no process with this pid.
-pub(super) fn refused(pid: i32, source: sys::Error) -> Error {
-    match source.errno {
-        Errno::EEXIST => Error::PidTaken {
-            pid,
-            name: holder(pid),
-        },
-        Errno::EPERM => Error::PidRefused { pid, source },
-        _ => Error::Call {
-            doing: "make the root of the tree",
-            source,
-        },
-    }
-}
-
-/// Returns who has a pid: a process or a thread by name, or a group or session whose leader has gone by one of its members.
-pub(super) fn holder(pid: i32) -> String {
-    let Ok(name) = attributes::read_comm(Pid(pid)) else {
-        return member(pid);
-    };
-    let name = String::from_utf8_lossy(&name).into_owned();
-    let group = status::read(Pid(pid)).map_or(pid, |status| status.tgid);
-    match stat::read(Pid(pid)) {
-        _ if group != pid => format!("{name}, a thread of process {group}"),
-        Ok(stat) if stat.state == b'Z' => format!(
-            "{name}, which has ended and is waited for by its parent {}",
-            stat.ppid
-        ),
-        _ => name,
-    }
-}
-
-/// Returns whether neither a process nor a group or session is seen to have a pid.
-fn is_held_by_none(pid: i32) -> bool {
-    attributes::read_comm(Pid(pid)).is_err() && find_member(pid).is_none()
-}
-
-/// Returns a process of a group or session.
-fn find_member(number: i32) -> Option<stat::Stat> {
-    let all = tasks::processes().unwrap_or_default();
-    let mut all = all.into_iter().filter_map(|pid| stat::read(pid).ok());
-    all.find(|stat| stat.pgrp == number || stat.session == number)
-}
-
-/// Returns the words for a number that no process has, but whose group or session is left.
-fn member(number: i32) -> String {
-    let Some(found) = find_member(number) else {
-        return "a process group or session of that number".into();
-    };
-    let kind = match found.session == number {
-        true => "session",
-        false => "process group",
-    };
-    let name = String::from_utf8_lossy(&found.comm);
-    format!("the {kind} of process {} ({name})", found.pid)
 }
 
 pub(super) fn padded(args: &[u64]) -> [u64; ARGS] {

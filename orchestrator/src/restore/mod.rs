@@ -19,6 +19,7 @@ mod inherit;
 mod launch;
 mod map;
 mod network;
+mod numbers;
 mod queues;
 mod run;
 mod segments;
@@ -29,7 +30,8 @@ use std::time::Instant;
 
 pub use error::{Error, Result};
 pub use map::record_working_set;
-pub use run::{How, run};
+pub use run::How;
+use run::run;
 
 use crate::external::{Inherited, OuterLink};
 use crate::image::{self, ImageSet, RestoreStats};
@@ -39,7 +41,9 @@ use crate::lazy::split::split;
 use crate::plan::{self, Plan, Refusal, Settings};
 use crate::stages::{Stage, Stages};
 use crate::sys::Pid;
+use error::Doing as _;
 use ghosts::Ghosts;
+use network::Place;
 use sockets::Names;
 
 /// What the user chose.
@@ -63,6 +67,8 @@ pub struct Options {
     pub leave_stopped: bool,
     /// Other ends of the tree's links.
     pub outer_links: Vec<OuterLink>,
+    /// Which network namespace it comes into.
+    pub network: Network,
     /// Connections of TCP are restored.
     pub tcp_established: bool,
     /// Their sockets are restored closed.
@@ -73,6 +79,18 @@ pub struct Options {
     pub lazy: Option<PathBuf>,
     /// Memory is mapped from the page files.
     pub map_images: bool,
+}
+
+/// Which network namespace a tree comes into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Network {
+    /// The caller's, or a new one like its own.
+    #[default]
+    AsDumped,
+    /// A new one in which nothing is, instead of its own.
+    Empty,
+    /// The one behind this file.
+    Joined(PathBuf),
 }
 
 /// A tree that lives again.
@@ -104,6 +122,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
     let started = Instant::now();
     options.stages.reached(Stage::PreRestore, None)?;
     let mut images = image::read(dir)?;
+    network::settle(&mut images.snapshot, &options.network);
     close_connections(&mut images, options);
     let link = lazy(&mut images, options)?;
     if options.map_images {
@@ -123,7 +142,8 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
         leave_stopped: options.leave_stopped,
     };
     let how = (how, link.as_ref());
-    let mut restored = run(&plan, &images, how, (&options.stages, &options.outer_links))?;
+    let place = Place::make(&images.snapshot, &options.network, &options.outer_links)?;
+    let mut restored = run(&plan, &images, how, (&options.stages, place))?;
     names.keep();
     ghosts.finish();
     if options.dedup
@@ -142,6 +162,7 @@ pub fn restore_images(dir: &Path, options: &Options) -> Result<Restored> {
 /// Returns the plan by which [`restore_images`] would restore, and changes nothing.
 pub fn plan_only(dir: &Path, options: &Options) -> Result<Plan> {
     let mut images = image::read(dir)?;
+    network::settle(&mut images.snapshot, &options.network);
     close_connections(&mut images, options);
     if options.lazy.is_some() {
         split(&mut images.snapshot)?;
@@ -210,7 +231,13 @@ fn plan_of(images: &ImageSet, options: &Options) -> Result<Plan> {
 }
 
 fn plan_for_host(images: &ImageSet, options: &Options) -> Result<Plan> {
-    let host = kernel::probe_host(images)?;
+    let host = match &options.network {
+        Network::Joined(path) => {
+            let joined = network::open(path)?.within(|| kernel::probe_host(images));
+            joined.doing("enter the network namespace of --join-ns")??
+        }
+        _ => kernel::probe_host(images)?,
+    };
     let settings = Settings {
         shell_job: options.shell_job,
         foreground: options.foreground,

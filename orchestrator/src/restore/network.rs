@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::{Doing, Error, Result};
@@ -35,12 +36,30 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the namespace of a tree that has one of its own.
-    pub(super) fn make(snapshot: &Snapshot, outer: &[OuterLink]) -> Result<Self> {
+    /// Makes the namespace of a tree that has one of its own, or opens the one that it joins.
+    pub(super) fn make(
+        snapshot: &Snapshot,
+        network: &super::Network,
+        outer: &[OuterLink],
+    ) -> Result<Self> {
+        if let super::Network::Joined(path) = network {
+            let own = Some(open(path)?);
+            return Ok(Self {
+                own,
+                ..Self::default()
+            });
+        }
         let Some(wanted) = &snapshot.network else {
             return Ok(Self::default());
         };
         let own = Network::new().doing("make a network namespace")?;
+        if wanted.is_empty() {
+            let own = Some(own);
+            return Ok(Self {
+                own,
+                ..Self::default()
+            });
+        }
         let home = Network::here().doing("open the network namespace of this command")?;
         let doing = "enter a new network namespace";
         make_upon(wanted, outer, &own)?;
@@ -79,6 +98,22 @@ impl Place {
                 .doing("enter the network namespace of the tree")?,
             None => act(),
         }
+    }
+}
+
+/// Opens a namespace by a file of it.
+pub(super) fn open(path: &Path) -> Result<Network> {
+    let path = path.to_string_lossy();
+    let opened = Network::open(&path);
+    opened.doing("open the network namespace of --join-ns")
+}
+
+/// Has a tree come into another namespace than its own, of which nothing is needed then.
+pub(super) fn settle(snapshot: &mut Snapshot, network: &super::Network) {
+    match (network, &mut snapshot.network) {
+        (super::Network::Joined(_), own) => *own = None,
+        (super::Network::Empty, Some(own)) => *own = NetNamespace::empty(own.id),
+        _ => {}
     }
 }
 

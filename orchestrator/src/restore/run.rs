@@ -14,13 +14,13 @@ use nix::errno::Errno;
 
 use super::commit::{self, After};
 use super::error::{Doing, Error, Result};
-use super::launch::{Launched, Parent, holder, launch};
+use super::launch::{Launched, Parent, launch};
 use super::network::Place;
+use super::numbers::holder;
 use super::queues::Queues;
 use super::segments::Segments;
 use super::{Mapped, Restored, micros};
 use super::{connections, datagrams};
-use crate::external::OuterLink;
 use crate::image::{ImageSet, RestoreStats};
 use crate::lazy::link::Link;
 use crate::plan::Plan;
@@ -51,11 +51,11 @@ pub struct How {
 }
 
 /// Brings the tree of `plan` to life, which was made from these images.
-pub fn run(
+pub(super) fn run(
     plan: &Plan,
     images: &ImageSet,
     (how, lazy): (How, Option<&Link>),
-    (stages, outer): (&Stages, &[OuterLink]),
+    (stages, mut place): (&Stages, Place),
 ) -> Result<Restored> {
     let started = Instant::now();
     let orphans = Orphans::adopt(plan)?;
@@ -65,7 +65,6 @@ pub fn run(
         !images.snapshot.segments.is_empty() && !plan.launch.has_own_ipc,
     )?;
     let queues = Queues::watch(plan);
-    let mut place = Place::make(&images.snapshot, outer)?;
     let parent = parent(plan, how);
     let root = Root {
         launched: launch(plan, &images.pages, (parent, place.own()))?,

@@ -24,6 +24,21 @@ pub struct NetNamespace {
     pub filters: Vec<Vec<u8>>,
 }
 
+impl NetNamespace {
+    /// Returns one of which nothing was kept: it is made, and left as it is made.
+    pub fn empty(id: u32) -> Self {
+        Self {
+            id,
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether nothing was kept of it: each has a loopback device.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+}
+
 /// A file of `/proc/sys/net`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Setting {

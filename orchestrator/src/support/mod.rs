@@ -96,6 +96,8 @@ pub enum Lost {
     QueueNoticeValue,
     /// Packets that wait in a TUN or TAP device.
     Packets,
+    /// Connections that the filter of a network namespace knows.
+    TrackedConnections,
     /// Which thread of its parent made a process.
     ParentThread,
 }
@@ -306,7 +308,8 @@ mod tests {
             Some(Lost::IpcTimes) => Some(Lost::FanotifyEvents),
             Some(Lost::FanotifyEvents) => Some(Lost::QueueNoticeValue),
             Some(Lost::QueueNoticeValue) => Some(Lost::Packets),
-            Some(Lost::Packets) => Some(Lost::ParentThread),
+            Some(Lost::Packets) => Some(Lost::TrackedConnections),
+            Some(Lost::TrackedConnections) => Some(Lost::ParentThread),
             Some(Lost::ParentThread) => None,
         };
         let mut lost = next(None);

@@ -149,6 +149,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     row(Process, "POSIX message queues of the IPC namespace", Kept, ["fsopen mqueue", "mq_open, mq_unlink, fs.mqueue", "ext_queue"], (MQUEUE_C, "nobody has me open")),
     row(Process, "POSIX message queues: messages, priorities", Kept, ["mq_timedreceive, and put back by a process that outlives ours", "mq_timedsend", "ext_queue.message"], (MQUEUE_C, "expect(reader, \"urgent\"")),
     row(Process, "who is told of the next message of a POSIX queue", Kept, ["read", "mq_notify", "ext_queue.notice"], (MQUEUE_C, "told %d times")),
+    named(Process, "connections that the filter of a network namespace tracks (conntrack)", Lost::TrackedConnections, ["nf_conntrack_count", "it learns them again from the next packets; addresses that were translated are not"], ("tests/tests/netns.rs", "fn tracked_connections")),
     named(Process, "value of the signal that tells of a message", Lost::QueueNoticeValue, ["read", "the kernel does not tell it: it becomes 0"], (QUEUES, "fn the_value_of_a_signal")),
     refused(Process, "POSIX message queues with messages of which the next is told, or that others have open", "read, fd", (QUEUES, "fn a_queue_with_messages_whose_next_one_is_told")),
     row(Process, "network namespace of the tree's own, its settings", Kept, ["ns, /proc/sys/net", "unshare, /proc/sys/net", "ext_netns.setting"], (NETNS_PY, "ipv4/ip_local_port_range")),

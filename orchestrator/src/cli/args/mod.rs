@@ -1,5 +1,6 @@
 //! The command line: the peer's commands and options under the peer's names, so that habits and scripts carry over.
 
+mod namespaces;
 mod servers;
 mod values;
 
@@ -145,6 +146,9 @@ pub struct Permissions {
     /// what one lies on.
     #[arg(long, value_name = "KIND[ID]:NAME")]
     pub external: Vec<External>,
+    /// About namespaces.
+    #[command(flatten)]
+    pub namespaces: namespaces::Namespaces,
     #[arg(long, hide = true)]
     evasive_devices: bool,
     /// Names of what is watched are looked for in any case.

@@ -15,6 +15,8 @@ use crate::snapshot::*;
 use crate::sys::{Pid, RemoteFd, file, poll, tty};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Ids of terminals that are no pseudo-terminals begin here; those of pseudo-terminals follow from their indices.
 const OTHERS_FROM: u32 = 1 << 28;
@@ -29,6 +31,18 @@ pub struct FoundTerminal {
 }
 
 impl FoundTerminal {
+    /// Returns the instance of devpts that the slave of a master is in: the one beside what was opened.
+    fn instance(&self) -> Option<u64> {
+        let (pid, _, path) = &self.named_by;
+        let folder = Path::new(path).parent()?;
+        let pts = match folder.ends_with("pts") {
+            true => folder.to_path_buf(),
+            false => folder.join("pts"),
+        };
+        let meta = std::fs::metadata(format!("/proc/{pid}/root{}", pts.display()));
+        meta.ok().map(|meta| meta.dev())
+    }
+
     fn refusal(&self, reason: String, remedy: &str) -> Refusal {
         let (pid, fd, path) = &self.named_by;
         Refusal {
@@ -184,8 +198,12 @@ impl FileTable {
             let hung_up = poll::poll_now(found.own.as_fd(), 0).map_err(Error::Own)?;
             let is_closed = hung_up & libc::POLLHUP != 0;
             let has_slave = slaves.contains(&device);
+            // Each instance of devpts has the same numbers.
+            let session = tty::ask(&found.own, tty::Ask::Session).ok();
+            let instance = found.instance();
             let holder = others.iter().find(|&&pid| {
-                controls(pid, device) || (!has_slave && !is_closed && has_open(pid, device))
+                session.is_some_and(|session| is_controlled(pid, session, device))
+                    || (!has_slave && !is_closed && has_open(pid, device, instance))
             });
             if let Some(pid) = holder {
                 let reason =
@@ -198,21 +216,29 @@ impl FileTable {
     }
 }
 
-/// Returns whether a terminal is the controlling one of a process that lives: of the dead the kernel tells it too.
-fn controls(pid: i32, device: u32) -> bool {
-    procfs::stat::read(Pid(pid))
-        .is_ok_and(|stat| stat.tty_nr as u32 == device && !matches!(stat.state, b'Z' | b'X'))
+/// Returns whether the terminal of a session is the controlling one of a process that lives: of the dead the kernel tells it too.
+fn is_controlled(pid: i32, session: i32, device: u32) -> bool {
+    procfs::stat::read(Pid(pid)).is_ok_and(|stat| {
+        stat.session == session
+            && stat.tty_nr as u32 == device
+            && !matches!(stat.state, b'Z' | b'X')
+    })
 }
 
-/// Returns whether a process has a slave open.
-fn has_open(pid: i32, device: u32) -> bool {
+/// Returns whether a process has a slave open, of one instance of devpts if it is known.
+fn has_open(pid: i32, device: u32, instance: Option<u64>) -> bool {
     let Some(index) = slave_index(device) else {
         return false;
     };
     let path = format!("/pts/{index}");
     let fds = procfs::fd::read(Pid(pid)).unwrap_or_default();
     fds.into_iter().any(|fd| {
-        procfs::fd::read_target(Pid(pid), fd).is_ok_and(|link| link.ends_with(path.as_bytes()))
+        let link = procfs::fd::read_target(Pid(pid), fd);
+        link.is_ok_and(|link| link.ends_with(path.as_bytes()))
+            && match (instance, std::fs::metadata(format!("/proc/{pid}/fd/{fd}"))) {
+                (Some(instance), Ok(meta)) => meta.dev() == instance,
+                _ => true,
+            }
     })
 }
 

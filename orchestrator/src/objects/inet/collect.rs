@@ -129,6 +129,9 @@ pub fn collect(
             InetState::Closed => fact.shutdown = u8::from(is_shut) * BOTH,
             InetState::Connection(_) if choices.close_connections => fact.close(),
             InetState::Connection(state) => {
+                if state == TcpState::SynSent {
+                    fact.remote = remote_asked(&fact, asked).map_err(plain)?;
+                }
                 if socket::has_urgent(own) {
                     return Err(plain("a byte waits in it that was sent out of band".into()));
                 }
@@ -290,6 +293,13 @@ fn remote_without_port(fact: &InetSocket, asked: &mut Asked) -> Result<SocketAdd
     };
     let found = known.get(&fact.ino);
     Ok(found.map_or(fact.remote, |&address| SocketAddr::new(address, 0)))
+}
+
+/// Returns to whom a connection is to be that nobody has answered yet: `getpeername` says that it is none.
+fn remote_asked(fact: &InetSocket, asked: &mut Asked) -> Result<SocketAddr, String> {
+    let known = told(asked, fact.is_v6, fact.protocol)?.get(&fact.ino);
+    let remote = known.map(|told| told.remote).filter(is_somewhere);
+    remote.ok_or_else(|| "the kernel does not tell whom it has asked for a connection".into())
 }
 
 /// Returns the sockets of a protocol, which are asked for once.

@@ -80,6 +80,13 @@ pub fn of_namespace(asker: &Asker, refused: &mut Vec<Refused>) {
     }
 }
 
+/// Returns how many connections the namespace that the caller is in knows of those that went through it.
+pub fn tracked_connections() -> u32 {
+    // A kernel that does not track has none.
+    let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+    count.map_or(0, |count| count.trim().parse().unwrap_or(0))
+}
+
 /// Refuses VLANs of bridges and ports that are not those that they get by themselves.
 fn refuse_vlans(asker: &Asker, links: &[Link], refused: &mut Vec<Refused>) {
     let mut body = vec![0; OF_LINK];
