@@ -1,6 +1,6 @@
 //! Dumps that are the source of their memory, and who restores from them: the two sides of a migration.
 
-use crate::{Images, Victim, orchestrator, wait_until};
+use crate::{Images, Victim, orchestrator, said, wait_until};
 use std::io::Read as _;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -131,6 +131,14 @@ impl Source {
             .env("OUTPUT", victim.folder().join("output"))
             .output()
             .expect("unshare can be started")
+    }
+
+    /// Requires that the restored victim has found all as it was, and that the dump has ended well.
+    pub fn assert_passed(&mut self, restored: &Output, victim: &Victim) {
+        assert!(restored.status.success(), "{}", said(restored));
+        let verdict = victim.verdict();
+        assert_eq!(verdict.as_deref(), Some("PASS"), "{}", victim.text());
+        assert_eq!(self.status(), Some(0));
     }
 
     /// Waits for its end, and returns its status.

@@ -230,14 +230,7 @@ fn memory_comes_from_where_it_was_dumped() {
         let here = count(|at| at != PageLocation::Source);
         assert!(left > 100, "{left} pages were left, {here} are here");
         let output = source.restore(&Place::default(), &victim, &images, ("check", "2"));
-        assert!(output.status.success(), "{}", said(&output));
-        assert_eq!(
-            victim.verdict().as_deref(),
-            Some("PASS"),
-            "{}",
-            victim.text()
-        );
-        assert_eq!(source.status(), Some(0));
+        source.assert_passed(&output, &victim);
         victim.reap();
     }
 }

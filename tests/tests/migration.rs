@@ -81,14 +81,7 @@ fn what_rounds_brought_is_not_asked_for() {
     assert!((410..450).contains(&left), "{left} pages are left");
     assert!(rest > 2048 - left, "{rest} pages are in the images");
     let output = source.restore(&Place::default(), &victim, &there[2], ("check", "0"));
-    assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(
-        victim.verdict().as_deref(),
-        Some("PASS"),
-        "{}",
-        victim.text()
-    );
-    assert_eq!(source.status(), Some(0));
+    source.assert_passed(&output, &victim);
     victim.reap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(
@@ -271,14 +264,7 @@ fn a_store_moves_between_machines() {
     let [left, rest] = count(&theirs);
     assert!(left < rest, "{left} pages are left, {rest} are there");
     let output = source.restore(&there.place(), &victim, &theirs, ("check", "0"));
-    assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(
-        victim.verdict().as_deref(),
-        Some("PASS"),
-        "{}",
-        victim.text()
-    );
-    assert_eq!(source.status(), Some(0));
+    source.assert_passed(&output, &victim);
     victim.reap_with(&all);
     eprintln!(
         "{left} pages were left, {rest} were there: {}",

@@ -293,14 +293,7 @@ fn lazy_memory_comes_by_tls() {
     let images = Images::new(&victim, "images");
     let mut source = Source::start(&here, &victim, &images, &words(&good));
     let output = source.restore_with(&here, &victim, &images, &words(&good));
-    assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(
-        victim.verdict().as_deref(),
-        Some("PASS"),
-        "{}",
-        victim.text()
-    );
-    assert_eq!(source.status(), Some(0));
+    source.assert_passed(&output, &victim);
     victim.reap();
 }
 
