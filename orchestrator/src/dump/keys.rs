@@ -63,6 +63,10 @@ pub fn collect(
     Ok(Refusals(refusals).into_result()?)
 }
 
+fn has_key(vma: &Vma) -> bool {
+    vma.protection_key != 0
+}
+
 fn refusal(task: i32, vma: &Vma, reason: &str, remedy: &str) -> Refusal {
     Refusal {
         task,
@@ -79,11 +83,19 @@ fn refusal(task: i32, vma: &Vma, reason: &str, remedy: &str) -> Refusal {
 /// Something is refused.
 pub fn refuse(tasks: &[&Task], is_portable: bool) -> Result<(), Error> {
     let mut refusals = Vec::new();
+    // Few programs have any, and the tree stands still meanwhile.
+    let has_any = |mm: &Mm| mm.keys != ProtectionKeys::default() || mm.vmas.iter().any(has_key);
+    if !tasks
+        .iter()
+        .any(|task| task.mm.as_ref().is_some_and(has_any))
+    {
+        return Ok(());
+    }
     for task in tasks {
         let Some(mm) = &task.mm else {
             continue;
         };
-        let mut with_keys = mm.vmas.iter().filter(|vma| vma.protection_key != 0);
+        let mut with_keys = mm.vmas.iter().filter(|vma| has_key(vma));
         if is_portable && let Some(vma) = with_keys.next() {
             let reason = "which CRIU does not restore";
             refusals.push(refusal(task.pid, vma, reason, "dump without --portable"));
